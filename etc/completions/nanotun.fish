@@ -217,6 +217,7 @@ complete -c nanotun -n '__fish_seen_subcommand_from explain' -l log-dir -x -a '(
 complete -c nanotun -n '__fish_seen_subcommand_from explain' -l log-format -x -a 'text json' -d 'log lines: text, or json (one object a line) [default: text]'
 complete -c nanotun -n '__fish_seen_subcommand_from explain' -l log-level -x -a 'debug info warn error' -d 'what to log: debug, info, warn or error [default: info]'
 complete -c nanotun -n '__fish_seen_subcommand_from explain' -l mtu -x -d 'MTU of the TUN device, 1280 to 65535 [default: 1500]'
+complete -c nanotun -n '__fish_seen_subcommand_from explain' -l name -x -d 'host name that is known of an address, for rules about names'
 complete -c nanotun -n '__fish_seen_subcommand_from explain' -l no-auto-route -d 'change no route, whatever the configuration file says'
 complete -c nanotun -n '__fish_seen_subcommand_from explain' -l no-dns-cache -d 'the same as --dns-cache=false'
 complete -c nanotun -n '__fish_seen_subcommand_from explain' -l no-dns-override -d 'the same as --dns-override=false'

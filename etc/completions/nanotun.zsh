@@ -257,6 +257,7 @@ _nanotun() {
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
+                '--name=[host name that is known of an address, for rules about names]:VALUE:' \
                 '--no-auto-route[change no route, whatever the configuration file says]' \
                 '--no-dns-cache[the same as --dns-cache=false]' \
                 '--no-dns-override[the same as --dns-override=false]' \

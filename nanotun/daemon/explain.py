@@ -6,28 +6,33 @@ which is also given without a daemon, by the same code.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from ipaddress import ip_interface
-from socket import AF_INET, AF_INET6, if_nametoindex, inet_pton
+from collections.abc import Callable, Iterator, Mapping
+from socket import if_nametoindex
 from typing import Any, NamedTuple
 
-from zope.interface import implementer
+from twisted.internet.defer import Deferred, succeed
 
-from nanotun.addresses import FAKE4, KERNEL4, KERNEL6
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import PROXY, whyNoDatagrams
+from nanotun.daemon.described import (
+    Described,
+    DescribedNames,
+    DescribedOwner,
+    HeardScript,
+    Question,
+    described,
+)
 from nanotun.daemon.health import healthOf
 from nanotun.daemon.reload import Live
 from nanotun.errors import RunningError
-from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol, Verdict
-from nanotun.gateway.gateway import givesFake
-from nanotun.interfaces import IOwners
-from nanotun.owners import matcherOf, soughtBy
-from nanotun.owners.values import Excluded, Process, ProcStat, Program
+from nanotun.flow import Decision, Endpoint, Protocol, Verdict
+from nanotun.interfaces import IScript
+from nanotun.owners import soughtBy
+from nanotun.owners.values import Excluded
 from nanotun.policy.decisions import nameOf
-from nanotun.policy.judge import Judge
-from nanotun.policy.rules import LOCAL_PROXY
-from nanotun.policy.subject import named
+from nanotun.policy.judge import Judge, perProgram
+from nanotun.policy.ruletable import Step
+from nanotun.policy.subject import NAME, named
 
 #: What happens to a flow, by verdict.
 MEANINGS = {
@@ -38,176 +43,85 @@ MEANINGS = {
     Verdict.DROP: "dropped without a word",
 }
 
+#: How many of the selectors that matter to a flow are named.
+SELECTORS_SHOWN = 8
+
 #: The answer about a host name that the asker has to look up first.
 LOOK_UP = {"lookUp": True}
-
-#: Processes that a note names.
-NAMED_LIMIT = 8
-
-#: Source port of the described flow; no rule looks at it.
-SOURCE_PORT = 40000
-
-#: What names of which no address is known yet are judged by: no rule tells fake addresses
-#: apart.
-SOME_FAKE = str(ip_interface(FAKE4).ip + 1)
-
-
-class Described(NamedTuple):
-    """
-    A flow that somebody describes.
-
-    @ivar owner: L{None} if its process was not described.
-    @ivar localSource: the source address if the flow is this machine's own; empty if it is
-        another machine's.
-    @ivar name: the host name that was given in the place of a destination address; empty
-        if none was.
-    """
-
-    flow: Flow
-    owner: Owner | None
-    localSource: str
-    name: str = ""
-
-
-class Question(NamedTuple):
-    """
-    A flow in words that fit into JSON.
-
-    @ivar protocol: C{"tcp"} or C{"udp"}.
-    @ivar host: the destination, an address or a host name.
-    @ivar source: the other machine's address; empty for a flow of this one.
-    @ivar process: the fields of a L{Process}, except C{stat}; L{None} if it was not
-        described.
-    """
-
-    protocol: str
-    host: str
-    port: int
-    source: str
-    process: dict[str, Any] | None
-
-
-@implementer(IOwners)
-class DescribedOwner:
-    """
-    Reports the described process as the owner of every flow.
-
-    @ivar misses: see L{IOwners}; counts the questions about an owner that was not described.
-    """
-
-    def __init__(self, owner: Owner | None) -> None:
-        self.misses = 0
-        self._owner = owner
-
-    def ownerOf(self, flow: Flow) -> Owner | None:
-        """See L{IOwners.ownerOf}."""
-        if self._owner is None:
-            self.misses += 1
-        return self._owner
-
-
-def described(
-    question: Question, settings: Settings, scanned: Callable[[int], Excluded | None]
-) -> Described | None:
-    """
-    The flow that a question is about.
-
-    @param scanned: what a scan of all processes says of the one with a pid; L{None} if it is
-        neither excluded nor named by a rule.
-    @return: L{None} if the host is a name that has to be looked up first.
-    @raise ValueError, TypeError, KeyError: this is no question.
-    """
-    host, name = question.host, ""
-    if not isAddress(host):
-        if not givesFake(settings, host):
-            return None
-        host, name = SOME_FAKE, host
-    source = question.source or str(ip_interface(KERNEL6 if ":" in host else KERNEL4).ip)
-    if not isAddress(source) or not 1 <= question.port <= 65535:
-        raise ValueError(question)
-    protocol = Protocol[question.protocol.upper()]
-    flow = Flow(1, protocol, Endpoint(source, SOURCE_PORT), Endpoint(host, question.port))
-    owner = None
-    if question.process is not None:
-        owner = _ownerOf(processOf(question.process), settings, scanned)
-    return Described(flow, owner, "" if question.source else source, name)
-
-
-def isAddress(host: str) -> bool:
-    """Whether a host is an IP address."""
-    try:
-        inet_pton(AF_INET6 if ":" in host else AF_INET, host)
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def fieldsOf(process: Process) -> dict[str, Any]:
-    """A process for a L{Question}."""
-    fields = process._asdict()
-    del fields["stat"]
-    return {**fields, "names": sorted(process.names)}
-
-
-def processOf(fields: Mapping[str, Any]) -> Process:
-    """
-    The reverse of L{fieldsOf}.
-
-    @raise ValueError, TypeError, KeyError: these are no such fields.
-    """
-    texts = [fields[name] for name in ("name", "path", "cgroup")] + list(fields["names"])
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError(texts)
-    name, path, cgroup, *names = texts
-    uids = [int(uid) for uid in fields["uids"]]
-    stat = ProcStat(0, 0, b"", 0, 0)
-    return Process(int(fields["pid"]), stat, (*uids,), frozenset(names), name, path, cgroup)
-
-
-def _ownerOf(
-    process: Process, settings: Settings, scanned: Callable[[int], Excluded | None]
-) -> Owner:
-    """What the command line says of a process takes precedence over what a scan says."""
-    matcher = matcherOf(settings)
-    matcher.resolvePaths()
-    user, cgroup = process.uids[1], process.cgroup
-    known = scanned(process.pid) if process.pid else None
-    text = "" if known is None else known.text
-    if text != LOCAL_PROXY:
-        text = matcher.socketText(user, cgroup) or text or matcher.processText(process)
-    program = Program(process.names, process.path)
-    selected = matcher.selected(process.pid, process.stat.started, program)
-    if known is not None:
-        # Which process had a number at the start is what only a scan knows.
-        selected |= {each for each in known.selected if each.startswith("pid:")}
-    selected |= matcher.selectedBySocket(user, cgroup)
-    return Owner(process.pid, user, process.name, process.path, cgroup, text, selected)
 
 
 def judged(
     settings: Settings,
     described: Described,
     judge: Judge,
-    owners: DescribedOwner,
     reports: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
+    script: IScript | None = None,
+) -> Deferred[dict[str, Any]]:
     """
     Judge a flow.
 
-    @param judge: that of the settings, with these owners.
+    @param judge: that of the settings.
     @param reports: see L{healthOf}.
+    @param script: the user's; it is asked as for any other flow.
     @return: the answer, under the names of C{nanotun explain --json}.
     """
+    flow = described.flow
+    sniffs = settings.sniff and flow.destination.port in settings.sniffPorts
+    owners = DescribedOwner(described.owner)
+    names = DescribedNames(described, judge.namesOf, alone=sniffs)
+    heard = None if script is None else HeardScript(script)
+    explaining = judge.withOwners(owners, heard, names.namesOf)
+
+    def answer(decision: Decision) -> dict[str, Any]:
+        asked = _Found(decision, explaining.trace(flow, decision), heard, names.names)
+        notes = _notes(settings, described, asked, bool(owners.misses), sniffs)
+        return {**_answer(settings, described, asked, reports), "notes": list(notes)}
+
+    decision = explaining.judge(flow)
+    if isinstance(decision, Deferred):
+        return decision.addCallback(answer)
+    return succeed(answer(decision))
+
+
+class _Found(NamedTuple):
+    """
+    What was asked about a flow.
+
+    @ivar steps: the user's rules.
+    @ivar script: L{None} for none.
+    @ivar names: what the destination may be called.
+    """
+
+    decision: Decision
+    steps: list[Step]
+    script: HeardScript | None
+    names: tuple[str, ...]
+
+    @property
+    def decisive(self) -> Step | None:
+        """The user's rule that has decided."""
+        last = self.steps[-1] if self.steps else None
+        holds = last is not None and last.value == 1 and last.rule == self.decision.rule
+        return last if holds else None
+
+
+def _answer(
+    settings: Settings,
+    described: Described,
+    asked: _Found,
+    reports: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The answer without its notes."""
     flow, owner = described.flow, described.owner
-    decision = judge.judge(flow)
-    # The owner is known at once, so the decision is, too.
-    assert isinstance(decision, Decision)
+    decision, decisive = asked.decision, asked.decisive
     upstream = nameOf(decision)
     owned = decision._replace(owner=owner or decision.owner)
     destination = Endpoint(described.name or flow.destination.host, flow.destination.port)
+    heard = None if asked.script is None else asked.script.answer
     return {
         "protocol": flow.protocol.name.lower(),
         "destination": str(destination),
+        "name": decision.name or described.known,
         "source": "" if described.localSource else flow.source.host,
         "process": "" if owner is None else named(owner),
         "verdict": decision.verdict.value,
@@ -216,41 +130,118 @@ def judged(
         ),
         "upstream": upstream,
         "rule": decision.rule,
-        "reason": decision.reason,
+        "where": "" if decisive is None else decisive.where,
+        "reason": decision.reason if decisive is None else decisive.why,
         "trouble": decision.trouble,
+        "script": None if heard is None else {"to": heard.to or None, "reason": heard.reason},
+        "steps": [_stepOf(step, upstream) for step in asked.steps],
         "health": healthOf(settings, owned, flow, described.localSource.__eq__, reports),
-        "notes": list(_notes(settings, described, decision, bool(owners.misses))),
     }
 
 
-def _notes(settings: Settings, described: Described, decision: Decision, missed: bool) -> list[str]:
-    """Sentences about what may change the answer."""
-    notes = []
+def _stepOf(step: Step, upstream: str) -> dict[str, Any]:
+    """
+    What one rule says.
+
+    @param upstream: where the flow goes.
+    """
+    value = "yes" if step.value == 1 else "no" if step.value == 0 else "unknown"
+    # Then nobody has looked for what is not known.
+    anyway = (
+        ", and the flow goes there anyway" if value == "unknown" and step.to == upstream else ""
+    )
+    return {
+        "rule": step.rule,
+        "where": step.where,
+        "to": step.to,
+        "value": value,
+        "why": f"{step.why}{anyway}",
+    }
+
+
+def _notes(
+    settings: Settings, described: Described, asked: _Found, missed: bool, sniffs: bool
+) -> Iterator[str]:
+    """
+    Sentences about what may change the answer.
+
+    @param missed: whether the process was looked for and was not described.
+    @param sniffs: whether the flow's name can be read from its first bytes.
+    """
+    decision = asked.decision
     if missed:
-        selectors = dict.fromkeys(map(str, (*settings.excludedProcesses, *soughtBy(settings))))
-        shown = list(selectors)[:NAMED_LIMIT] or ["the proxy on this machine"]
-        if len(selectors) > NAMED_LIMIT:
-            shown.append("...")
-        notes.append(
-            f"Processes matter here ({', '.join(shown)}): say whose flow it is with --process, "
-            "--pid, --uid or --cgroup."
+        whose = ", ".join(_whose(settings, asked.script))
+        yield (
+            f"Processes matter here ({whose}): say whose flow it is with --process, --pid, "
+            "--uid or --cgroup."
         )
+    if _namesMatter(asked):
+        yield _aboutName(asked.names, sniffs)
     why = ""
     if described.flow.protocol is Protocol.UDP:
         why = whyNoDatagrams(settings, nameOf(decision))
     if why:
-        notes.append(f"UDP does not pass there: {why}; the app hears so at once.")
+        yield f"UDP does not pass there: {why}; the app hears so at once."
     if decision.verdict is Verdict.DIRECT and not _exists(settings.tunName):
-        notes.append(
+        yield (
             f"There is no {settings.tunName} now; once there is, nanotun also checks whether the "
             "direct route leads back into it."
         )
     if described.name:
-        notes.append(
-            "The name is not looked up here: the relay gives it an address of its own, and the "
-            "proxy gets the name if it takes names."
+        yield (
+            "The relay gives the name an address of its own, so rules about addresses do not "
+            "apply; an upstream that takes names gets the name."
         )
-    return notes
+
+
+def _whose(settings: Settings, script: IScript | None) -> list[str]:
+    """What makes processes matter, for a sentence."""
+    selectors = dict.fromkeys((*settings.excludedProcesses, *soughtBy(settings)))
+    found = [str(each) for each in selectors]
+    if len(found) > SELECTORS_SHOWN:
+        found[SELECTORS_SHOWN:] = ["and others"]
+    if script is not None and script.needsProcess:
+        found.append("the script")
+    if not found:
+        found = [
+            "a user name for the proxy" if perProgram(settings) else "the proxy on this machine"
+        ]
+    return found
+
+
+def _namesMatter(asked: _Found) -> bool:
+    """Whether another name than none could send the flow elsewhere."""
+    if asked.decision.name:
+        return False
+    upstream = nameOf(asked.decision)
+    heard = asked.script is not None and asked.script.answer is not None
+    doubts = (step for step in asked.steps if step.value < 0 and -step.value & NAME)
+    return heard or any(step.to != upstream for step in doubts)
+
+
+def _aboutName(names: tuple[str, ...], sniffs: bool) -> str:
+    """
+    A sentence about the name that is not known.
+
+    @param names: what the destination may be called.
+    """
+    if len(names) > 1:
+        listed = ", ".join(names)
+        if sniffs:
+            return (
+                f"The address stands for several names ({listed}); nanotun reads the one that "
+                "the flow asks for: say it with --name."
+            )
+        return (
+            f"The address stands for several names ({listed}), which the rules treat differently, "
+            "so none of them counts."
+        )
+    if sniffs:
+        return (
+            "Names matter here, and nanotun reads the one that the flow asks for: say it with "
+            "--name, as in --name www.example.org."
+        )
+    return "A name could change this: say it with --name, as in --name www.example.org."
 
 
 def _exists(device: str) -> bool:
@@ -261,14 +252,17 @@ def _exists(device: str) -> bool:
     return True
 
 
-def explainHandler(live: Live, config: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+def explainHandler(
+    live: Live, config: str
+) -> Callable[[Mapping[str, Any]], dict[str, Any] | Deferred[dict[str, Any]]]:
     """
-    The handler of C{nanotun explain}, which answers by what is in force and changes nothing.
+    The handler of C{nanotun explain}, which answers by what is in force and changes nothing,
+    unless the user's script does.
 
     @param config: the configuration file's absolute path, or the empty string.
     """
 
-    def handler(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def handler(arguments: Mapping[str, Any]) -> dict[str, Any] | Deferred[dict[str, Any]]:
         current = live.current
 
         def scanned(pid: int) -> Excluded | None:
@@ -281,10 +275,10 @@ def explainHandler(live: Live, config: str) -> Callable[[Mapping[str, Any]], dic
             raise RunningError("This is no question about a flow.") from None
         if flow is None:
             return LOOK_UP
-        owners = DescribedOwner(flow.owner)
-        judge = current.judge.withOwners(owners)
-        reports = current.upstreams.reports()
-        answer = judged(current.settings, flow, judge, owners, reports)
-        return {**answer, "by": "daemon", "pid": os.getpid(), "config": config or None}
+        by = {"by": "daemon", "pid": os.getpid(), "config": config or None}
+        answer = judged(
+            current.settings, flow, current.judge, current.upstreams.reports(), current.script
+        )
+        return answer.addCallback(lambda found: {**found, **by})
 
     return handler

@@ -133,6 +133,7 @@ class Judge:
     The judge of one configuration.
 
     @ivar rules: the L{Rules}.
+    @ivar namesOf: what is known of the names of a flow's destination.
     @ivar carrier: whose flow it is, if it is one of another VPN's own to a server that the VPN
         has routed past itself; asked about flows of this machine.
     @param owners: asked where a rule is about processes; L{None} where no flow's process
@@ -147,7 +148,7 @@ class Judge:
     @param passedOn: where proxies on this machine pass connections on to, at the moment.
     @param relatives: the other addresses of some hosts.  Never raises.
     @param originalOf: a flow before the firewall changed it.  Never raises.
-    @param namesOf: what is known of the names of a flow's destination.  Never raises.
+    @param namesOf: see the attribute.  Never raises.
     @param script: the user's, which is asked before the user's rules are; L{None} for none.
     @param directAllowed: whether the script may send flows past the proxy.
     @param nameOf: a user's name.
@@ -200,7 +201,7 @@ class Judge:
         self._needsOwner = needsOwner(settings, localProxy, everybody)
         self._owners = owners if self._needsOwner else None
         self._perProgram = perProgram(settings) if self._owners is not None else frozenset()
-        self._namesOf = namesOf
+        self.namesOf = namesOf
         self._script = script
         self._nameOf = nameOf
         self._bare = frozenset() if directAllowed else bareNames(settings)
@@ -211,13 +212,23 @@ class Judge:
         self._check = RouteCheck(settings, rules.isFake, leadsIn, dials)
         self.carrier = carrier
 
-    def withOwners(self, owners: IOwners) -> Judge:
+    def withOwners(
+        self,
+        owners: IOwners,
+        script: IScript | None = None,
+        namesOf: Callable[[Flow], Known] | None = None,
+    ) -> Judge:
         """
         The same judge for an explanation: it asks somebody else about the owners of flows, and
         what it says is not in the log, so it neither counts as said nor is left out.
+
+        @param script: asked instead of the user's, if there is one.
+        @param namesOf: asked instead of L{namesOf}, if it is given.
         """
         other = self._untold()
         other._owners = owners if self._needsOwner else None
+        other._script = self._script if script is None else script
+        other.namesOf = self.namesOf if namesOf is None else namesOf
         other.carrier = lambda flow: None
         return other
 
@@ -235,7 +246,7 @@ class Judge:
         """See L{IJudge.judge}."""
         subject = self.rules.subject(flow)
         if self.rules.usesNames:
-            subject.call(self._namesOf(flow))
+            subject.call(self.namesOf(flow))
         return self._begin(subject, sniff)
 
     def judgeAgain(self, flow: Flow, name: str) -> Decision | Deferred[Decision]:

@@ -80,6 +80,7 @@ class Script:
     See the module.
 
     @ivar needsProcess: see L{IScript}, as are C{decides}, C{followsFlows}, C{answersQueries}.
+    @ivar starts: whether it has a function that has to be called first.
     @ivar asked: how many answers it was asked for.
     @ivar running: how many of its coroutines and Deferreds have not ended.
     """
@@ -107,6 +108,7 @@ class Script:
         self.decides = found["flow"] is not None
         self.followsFlows = found["ended"] is not None
         self.answersQueries = found["query"] is not None
+        self.starts = found["start"] is not None
         needs = vars(loaded.module).get("needsProcess")
         if needs is None:
             needs = any(mentions(each, "process") for each in loaded.finder.code)

@@ -7,29 +7,40 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 
 from nanotun.config.options import DEFAULT_FILE
 from nanotun.config.settings import Settings
 from nanotun.console.command import AskOptions
 from nanotun.console.explain.options import ExplainOptions
 from nanotun.console.explain.owner import scanned
+from nanotun.console.explain.waiting import blockOn
 from nanotun.console.statustext import printable
 from nanotun.control.client import Client
 from nanotun.control.lock import findHolder
 from nanotun.daemon.current import localTime
-from nanotun.daemon.explain import LOOK_UP, DescribedOwner, Question, described, isAddress, judged
+from nanotun.daemon.described import DescribedOwner, Question, described, isAddress
+from nanotun.daemon.explain import LOOK_UP, judged
 from nanotun.daemon.lists import readLists
+from nanotun.daemon.scripts import scriptFor
 from nanotun.errors import NanotunError, NotRunning, RunningError
 from nanotun.linux.connected import ConnectedNetworks
 from nanotun.linux.locality import Locality
 from nanotun.linux.markedroute import MarkedRoute
+from nanotun.linux.users import nameOf
 from nanotun.policy.judge import Judge
 from nanotun.policy.lists import Lists
+from nanotun.scripting.script import Script
+from nanotun.timer import steadyReactor
 
 #: Judges a flow, or answers L{LOOK_UP}.
-Asked = Callable[[Question], dict[str, Any]]
+Asked: TypeAlias = "Callable[[Question], dict[str, Any] | Deferred[dict[str, Any]]]"
+
+#: Seconds for the daemon's answer: the longest scriptTimeout, and a reserve.
+EXPLAIN_TIME = 130.0
 
 #: Addresses of one name that are judged; nobody tries more.
 ADDRESS_LIMIT = 8
@@ -49,18 +60,35 @@ def explain(options: ExplainOptions) -> dict[str, Any]:
         ask = AskOptions()
         ask["run-dir"] = options["run-dir"]
         try:
-            with Client(ask.runDir()) as client:
-                return _answer(options, lambda each: client.ask("explain", each._asdict()))
+            with Client(ask.runDir(), EXPLAIN_TIME) as client:
+                return blockOn(
+                    _answer(options, lambda each: client.ask("explain", each._asdict())),
+                    steadyReactor(),
+                )
         except NotRunning:
             why = ""
         except RunningError as error:
             why = f"The daemon was not asked: {error}"
     options.readAll(os.geteuid(), os.environ)
-    lists = readLists(options.settings, os.geteuid()).lists
-    found = _answer(options, lambda each: byTheSettings(options.settings, lists, each))
-    found["notes"] += [why] if why else _aboutDaemon(options)
+    settings = options.settings
+    lists = readLists(settings, os.geteuid()).lists
+    reactor = steadyReactor()
+    script = scriptFor(settings, reactor)
+    try:
+        asked = _answer(options, lambda each: byTheSettings(settings, lists, each, script))
+        found = blockOn(asked, reactor)
+    finally:
+        if script is not None:
+            script.unload()
+    notes = [why] if why else _aboutDaemon(options)
+    if script is not None and script.starts and found["script"] is not None:
+        notes.append(
+            "The script's start was not called, as only the daemon does that; where the script "
+            "needs what it does there, this answer may be another one than the daemon's."
+        )
     return {
         **found,
+        "notes": [*found["notes"], *notes],
         "by": "defaults" if options.assumed else "file" if options.defaulted else "options",
         "pid": None,
         "config": options["config"],
@@ -78,11 +106,14 @@ def _aboutDaemon(options: ExplainOptions) -> list[str]:
     return [f"A daemon runs (process {holder.pid}); without options it is asked."]
 
 
-def byTheSettings(settings: Settings, lists: Lists, question: Question) -> dict[str, Any]:
+def byTheSettings(
+    settings: Settings, lists: Lists, question: Question, script: Script | None = None
+) -> dict[str, Any] | Deferred[dict[str, Any]]:
     """
     Judge a flow as a daemon with these settings would.
 
     @param lists: what the rules take from files.
+    @param script: that of the settings.
     """
     flow = described(question, settings, lambda pid: scanned(settings, pid))
     if flow is None:
@@ -93,33 +124,39 @@ def byTheSettings(settings: Settings, lists: Lists, question: Question) -> dict[
         return host == flow.localSource or locality.isLocal(host)
 
     marked = MarkedRoute(settings.tunName, time.monotonic)
-    owners = DescribedOwner(flow.owner)
     connected = ConnectedNetworks(settings.tunName, time.monotonic)
     judge = Judge(
         settings,
-        owners,
+        DescribedOwner(flow.owner),
         isLocal,
         marked.leadsIn,
         isConnected=connected.holds,
+        script=script,
+        nameOf=nameOf,
         lists=lists,
         now=localTime,
     )
-    try:
-        return judged(settings, flow, judge, owners, {})
-    finally:
+
+    def done(found: dict[str, Any]) -> dict[str, Any]:
         marked.stop()
+        return found
+
+    return judged(settings, flow, judge, {}, script).addBoth(done)
 
 
-def _answer(options: ExplainOptions, ask: Asked) -> dict[str, Any]:
+@inlineCallbacks
+def _answer(options: ExplainOptions, ask: Asked) -> Generator[Any, Any, dict[str, Any]]:
     """The answer about an address or, address by address, about a host name."""
     question = options.question
-    answer = ask(question)
+    answer: dict[str, Any] = yield maybeDeferred(ask, question)
     if answer != LOOK_UP:
         return answer
+    # The relay tells other machines no address, so it knows no name of theirs.
+    known = "" if question.source else question.host
     addresses = _lookUp(question)
     answers: list[dict[str, Any]] = []
     for address in addresses:
-        one = ask(question._replace(host=address))
+        one = yield maybeDeferred(ask, question._replace(host=address, name=known))
         alike = ("verdict", "rule", "reason")
         for other in answers:
             if all(one[key] == other[key] for key in alike):
@@ -189,6 +226,21 @@ def _health(proxy: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _where(block: Mapping[str, Any]) -> str:
+    """Where the rule is written that has decided."""
+    return f" ({block['where']})" if block.get("where") else ""
+
+
+def _asked(block: Mapping[str, Any]) -> Iterator[str]:
+    """What was asked and has not decided, a line each; nothing of an older daemon."""
+    script = block.get("script")
+    if script and script["to"] is None:
+        yield f"script   {script['reason'] or 'leaves it to the rules'}"
+    for step in block.get("steps", ()):
+        if step["rule"] != block["rule"]:
+            yield f"{step['rule']:<8} {step['value']}: {step['why']}"
+
+
 def text(found: dict[str, Any], settings: str) -> str:
     """
     The answer for people.
@@ -198,15 +250,20 @@ def text(found: dict[str, Any], settings: str) -> str:
     who = f" of {found['process']}" if found["process"] else ""
     where = f" from {found['source']}" if found["source"] else ""
     blocks = found.get("answers", [found])
-    addresses = f" ({', '.join(found['addresses'])})" if "name" in found else ""
+    # An older daemon knows names of no flow.
+    called = found.get("addresses") or list(filter(None, [found.get("name")]))
+    if found["destination"].rpartition(":")[0] in called:
+        called = []
+    addresses = f" ({', '.join(called)})" if called else ""
     lines = [f"{found['protocol']} {found['destination']}{addresses}{who}{where}"]
     for block in blocks:
         if len(blocks) > 1:
             lines.append(f"  {', '.join(block['addresses'])}:")
         lines += [
             f"  {block['verdict'].upper():<8} {block['meaning']}",
-            f"  rule     {block['rule']}",
+            f"  rule     {block['rule']}{_where(block)}",
             f"  because  {block['reason']}",
+            *(f"  {'' if at else 'asked':<8} {line}" for at, line in enumerate(_asked(block))),
         ]
         # An older daemon does not tell.
         lines += [f"  {block['upstream']:<8} {_health(proxy)}" for proxy in block.get("health", ())]

@@ -14,7 +14,7 @@ from twisted.python import usage
 from nanotun.config.keys import KEYS
 from nanotun.config.options import Options
 from nanotun.console.explain.owner import describedProcess
-from nanotun.daemon.explain import Question, fieldsOf, isAddress
+from nanotun.daemon.described import Question, fieldsOf, isAddress
 
 #: Stands for any remote proxy where no configuration is given.
 SOME_PROXY = "socks5://proxy.invalid"
@@ -40,7 +40,8 @@ class ExplainOptions(Options):
     longdesc = (
         "Says where a connection, or datagrams, would go, which rule decides that, and why. The "
         "running daemon answers; without one, or with options of the daemon, the settings do. No "
-        "connection is made; a host name is looked up as programs of this machine do."
+        "connection is made; a host name is looked up as programs of this machine do, and the "
+        "user's script is asked."
     )
 
     optParameters = [
@@ -48,6 +49,7 @@ class ExplainOptions(Options):
         ["pid", None, None, "the process that has this number now"],
         ["uid", None, None, "the user whose flow it is, a name or a number"],
         ["cgroup", None, None, "path of the flow's cgroup, such as /system.slice/x.service"],
+        ["name", None, None, "host name that is known of an address, for rules about names"],
         ["from", None, None, "source address, for the flow of another machine"],
     ]
 
@@ -89,7 +91,7 @@ class ExplainOptions(Options):
             process = fieldsOf(describedProcess(**words))
             if source:
                 raise usage.UsageError("a flow of another machine (--from) has no process here")
-        self.question = Question(protocol, host, port, source, process)
+        self.question = Question(protocol, host, port, source, process, self._name(host))
 
     def readAll(self, uid: int, environment: Mapping[str, str]) -> None:
         """
@@ -102,6 +104,19 @@ class ExplainOptions(Options):
         if self["config"] is None and self["proxy"] is None and not variable:
             self["proxy"], self.assumed = SOME_PROXY, True
         self.readSettings(uid, environment)
+
+    def _name(self, destination: str) -> str:
+        """The name that is known of a destination whose address is given; empty for none."""
+        given: str | None = self["name"]
+        if given is None:
+            return ""
+        if not isAddress(destination):
+            raise usage.UsageError("--name says what an address is called, so give an address")
+        if not _isName(given):
+            raise usage.UsageError(
+                f"--name must be a host name, such as www.example.org, not {given[:60]!a}"
+            )
+        return given
 
     def _source(self, destination: str) -> str:
         """The source address of another machine; empty for this one's own."""

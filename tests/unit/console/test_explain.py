@@ -19,7 +19,8 @@ from zope.interface.verify import verifyObject
 from nanotun.config.options import Options
 from nanotun.console import main
 from nanotun.console.explain import answer
-from nanotun.daemon.explain import MEANINGS, DescribedOwner
+from nanotun.daemon.described import DescribedOwner
+from nanotun.daemon.explain import MEANINGS
 from nanotun.errors import NotRunning, RunningError
 from nanotun.flow import Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import IOwners
@@ -32,7 +33,7 @@ class FakeDaemon:
     asked: list[Any] = []
     error: Exception | None = None
 
-    def __init__(self, runDir: str) -> None:
+    def __init__(self, runDir: str, timeout: float) -> None:
         if self.error is not None:
             raise self.error
 
@@ -357,7 +358,7 @@ class ExplainTests(ExplainCase):
         words += ["--fake-ip-exclude", "corp.example"]
         found = self.found("tcp", "www.example.org:443", *words)
         self.assertEqual((found["rule"], found["destination"]), ("default", "www.example.org:443"))
-        self.assertIn("The name is not looked up here", found["notes"][0])
+        self.assertIn("The relay gives the name an address of its own", found["notes"][0])
         for name in ("a.corp.example", "p.example", "short"):
             self.assertRaises(TypeError, self.found, "tcp", f"{name}:443", *words)
 
@@ -386,7 +387,7 @@ class ExplainTests(ExplainCase):
             {**one, "health": "down", "trouble": "It is off."},
             {**one, "health": "unknown", "trouble": ""},
         ]
-        fake = FakeDaemon("").ask("", {"host": "1.1.1.1"})
+        fake = FakeDaemon("", 1.0).ask("", {"host": "1.1.1.1"})
         shown = answer.text({**fake, "upstream": "tor", "health": known}, "")
         self.assertIn(
             "  tor      socks5://b:1, as curl, up, 12 ms\n"

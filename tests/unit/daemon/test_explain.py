@@ -7,24 +7,20 @@ import os
 from types import SimpleNamespace
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.console.explain.answer import byTheSettings
-from nanotun.daemon.explain import (
-    LOOK_UP,
-    DescribedOwner,
-    Question,
-    explainHandler,
-    fieldsOf,
-    processOf,
-)
+from nanotun.daemon.described import DescribedOwner, Question, fieldsOf, processOf
+from nanotun.daemon.explain import LOOK_UP, explainHandler
 from nanotun.errors import RunningError
 from nanotun.owners.values import Process, ProcStat
 from nanotun.policy.judge import Judge
 from nanotun.policy.lists import NO_LISTS
 from nanotun.policy.rules import LOCAL_PROXY
+from nanotun.testing import FakeNames, FakeScript
 
 CURL = {
     "pid": 0,
@@ -43,23 +39,36 @@ def settingsOf(*arguments: str) -> Settings:
     return options.settings
 
 
-class ExplainHandlerTests(SynchronousTestCase):
-    """L{explainHandler}."""
+class HandlerCase(SynchronousTestCase):
+    """Asks a daemon."""
 
     def setUp(self) -> None:
         self.excluded: dict[int, Any] = {}
         self.reports: dict[str, Any] = {}
+        self.script: FakeScript | None = None
+        self.names = FakeNames()
         self.live = SimpleNamespace()
         self.configure()
 
     def configure(self, *arguments: str) -> None:
         """Put settings in force."""
         settings = settingsOf(*arguments)
-        judge = Judge(settings, DescribedOwner(None), lambda host: host == "198.18.0.2", self.no)
+        judge = Judge(
+            settings,
+            DescribedOwner(None),
+            lambda host: host == "198.18.0.2",
+            self.no,
+            namesOf=self.names.namesOf,
+            script=self.script,
+        )
         owners = SimpleNamespace(table=SimpleNamespace(excluded=self.excluded))
         upstreams = SimpleNamespace(reports=lambda: self.reports)
         self.live.current = SimpleNamespace(
-            settings=settings, owners=owners, judge=judge, upstreams=upstreams
+            settings=settings,
+            owners=owners,
+            judge=judge,
+            upstreams=upstreams,
+            script=self.script,
         )
 
     def no(self, host: str) -> bool:
@@ -71,29 +80,42 @@ class ExplainHandlerTests(SynchronousTestCase):
         question = Question("tcp", "1.1.1.1", 443, "", None)._replace(**changes)
         handler = explainHandler(cast(Any, self.live), "/n.yaml")
         arguments = json.loads(json.dumps(question._asdict()))
-        found = json.loads(json.dumps(handler(arguments)))
+        answer = handler(arguments)
+        if isinstance(answer, Deferred):
+            answer = self.successResultOf(answer)
+        found = json.loads(json.dumps(answer))
         assert isinstance(found, dict)
         return found
 
+
+class ExplainHandlerTests(HandlerCase):
+    """L{explainHandler}."""
+
     def test_same(self) -> None:
         """The daemon's answer is that of the same settings without a daemon."""
-        self.configure("--exclude", "curl", "--exclude-ip", "9.9.9.9")
+        rules = ("{to: reject, domains: a.example}", "{to: direct, processes: wget, ports: 22}")
+        self.configure(
+            "--exclude", "curl", "--exclude-ip", "9.9.9.9", *(f"--rule={rule}" for rule in rules)
+        )
         cases: tuple[dict[str, Any], ...] = (
             {},
             {"host": "9.9.9.9"},
             {"host": "192.168.1.1", "protocol": "udp"},
             {"process": CURL},
+            {"process": CURL, "port": 22},
+            {"name": "www.a.example"},
             {"host": "169.254.169.254", "source": "192.0.2.9"},
         )
         for changes in cases:
             question = Question("tcp", "1.1.1.1", 443, "", None)._replace(**changes)
             expected = byTheSettings(self.live.current.settings, NO_LISTS, question)
+            assert isinstance(expected, Deferred)
             found = self.ask(**changes)
             self.assertEqual(
                 {key: found.pop(key) for key in ("by", "pid", "config")},
                 {"by": "daemon", "pid": os.getpid(), "config": "/n.yaml"},
             )
-            self.assertEqual(found, expected)
+            self.assertEqual(found, self.successResultOf(expected))
 
     def test_inForce(self) -> None:
         """The answer is by what is in force now."""
@@ -175,7 +197,7 @@ class ExplainHandlerTests(SynchronousTestCase):
         rule = f"{{to: reject, processes: {texts}}}".replace("'", "")
         self.configure("--rule", rule, "--exclude", "curl")
         (note,) = self.ask()["notes"][:1]
-        self.assertIn("(curl, p0, p1, p2, p3, p4, p5, p6, ...)", note)
+        self.assertIn("(curl, p0, p1, p2, p3, p4, p5, p6, and others)", note)
 
     def test_name(self) -> None:
         """A name has to be looked up first, unless fake-ip gives it an address."""
@@ -208,6 +230,8 @@ class ExplainHandlerTests(SynchronousTestCase):
             {"process": {**CURL, "uids": []}},
             {"process": {**CURL, "names": [1]}},
             {"more": 1},
+            {"name": 7},
+            {"name": "\u2488.example"},
         )
         for changes in cases:
             error = self.assertRaises(RunningError, handler, {**good, **changes})

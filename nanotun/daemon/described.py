@@ -1,0 +1,232 @@
+"""
+A flow that somebody describes: what nanotun would know of it if it were there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from ipaddress import ip_interface
+from socket import AF_INET, AF_INET6, inet_pton
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from nanotun import script
+from nanotun.addresses import FAKE4, KERNEL4, KERNEL6
+from nanotun.config.domains import comparable
+from nanotun.config.settings import Settings
+from nanotun.flow import Endpoint, Flow, Known, Owner, Protocol, ScriptAnswer, ScriptReply
+from nanotun.gateway.gateway import givesFake
+from nanotun.interfaces import IOwners, IScript
+from nanotun.owners import matcherOf
+from nanotun.owners.values import Excluded, Process, ProcStat, Program
+from nanotun.policy.rules import LOCAL_PROXY
+
+#: Source port of the described flow; no rule looks at it.
+SOURCE_PORT = 40000
+
+#: What names of which no address is known yet are judged by: no rule tells fake addresses
+#: apart.
+SOME_FAKE = str(ip_interface(FAKE4).ip + 1)
+
+
+class Described(NamedTuple):
+    """
+    A flow that somebody describes.
+
+    @ivar owner: L{None} if its process was not described.
+    @ivar localSource: the source address if the flow is this machine's own; empty if it is
+        another machine's.
+    @ivar name: the host name that was given in the place of a destination address; empty
+        if none was.
+    @ivar known: the name that is known of its destination, as it is compared with those of
+        rules; empty if none was described.
+    """
+
+    flow: Flow
+    owner: Owner | None
+    localSource: str
+    name: str = ""
+    known: str = ""
+
+
+class Question(NamedTuple):
+    """
+    A flow in words that fit into JSON.
+
+    @ivar protocol: C{"tcp"} or C{"udp"}.
+    @ivar host: the destination, an address or a host name.
+    @ivar source: the other machine's address; empty for a flow of this one.
+    @ivar process: the fields of a L{Process}, except C{stat}; L{None} if it was not
+        described.
+    @ivar name: the name that is known of a destination whose address is given; empty for none.
+    """
+
+    protocol: str
+    host: str
+    port: int
+    source: str
+    process: dict[str, Any] | None
+    name: str = ""
+
+
+@implementer(IOwners)
+class DescribedOwner:
+    """
+    Reports the described process as the owner of every flow.
+
+    @ivar misses: see L{IOwners}; counts the questions about an owner that was not described.
+    """
+
+    def __init__(self, owner: Owner | None) -> None:
+        self.misses = 0
+        self._owner = owner
+
+    def ownerOf(self, flow: Flow) -> Owner | None:
+        """See L{IOwners.ownerOf}."""
+        if self._owner is None:
+            self.misses += 1
+        return self._owner
+
+
+class DescribedNames:
+    """
+    Reports the described name as that of every destination.
+
+    @ivar names: what was reported last.
+    @param described: the flow.
+    @param real: what is known without a description.
+    @param alone: whether only the described name counts, because the flow says it itself.
+    """
+
+    def __init__(self, described: Described, real: Callable[[Flow], Known], alone: bool) -> None:
+        self.names: tuple[str, ...] = ()
+        self._known = described.known
+        # A fake address that stands in for any may be one that the relay gave another name.
+        self._alone = bool(described.name or (alone and described.known))
+        self._real = real
+
+    def namesOf(self, flow: Flow) -> Known:
+        """See L{nanotun.interfaces.INames.namesOf}."""
+        names, whole = Known() if self._alone else self._real(flow)
+        if self._known:
+            names = (self._known, *(name for name in names if name != self._known))
+        self.names = names
+        return Known(names, whole)
+
+
+@implementer(IScript)
+class HeardScript:
+    """
+    The user's script, whose answer is noted.
+
+    @ivar needsProcess: see L{IScript}, as are C{decides}, C{followsFlows}, C{answersQueries}.
+    @ivar answer: the last one about a flow; L{None} if it was not asked.
+    """
+
+    def __init__(self, script: IScript) -> None:
+        self.needsProcess = bool(script.needsProcess)
+        self.decides = bool(script.decides)
+        self.followsFlows = bool(script.followsFlows)
+        self.answersQueries = bool(script.answersQueries)
+        self.answer: ScriptAnswer | None = None
+        self._script = script
+
+    def decide(self, flow: script.Flow) -> ScriptAnswer | Deferred[ScriptAnswer]:
+        """See L{IScript.decide}."""
+        answer = self._script.decide(flow)
+        return (
+            answer.addCallback(self._hear) if isinstance(answer, Deferred) else self._hear(answer)
+        )
+
+    def _hear(self, answer: ScriptAnswer) -> ScriptAnswer:
+        self.answer = answer
+        return answer
+
+    def ended(self, flow: script.Flow, end: script.End) -> None:
+        """See L{IScript.ended}."""
+        self._script.ended(flow, end)
+
+    def query(self, query: script.Query) -> ScriptReply | Deferred[ScriptReply]:
+        """See L{IScript.query}."""
+        return self._script.query(query)
+
+
+def described(
+    question: Question, settings: Settings, scanned: Callable[[int], Excluded | None]
+) -> Described | None:
+    """
+    The flow that a question is about.
+
+    @param scanned: what a scan of all processes says of the one with a pid; L{None} if it is
+        neither excluded nor named by a rule.
+    @return: L{None} if the host is a name that has to be looked up first.
+    @raise ValueError, TypeError, KeyError: this is no question.
+    """
+    host, name = question.host, ""
+    if not isAddress(host):
+        if not givesFake(settings, host):
+            return None
+        host, name = SOME_FAKE, host
+    known = comparable(question.name or name)
+    source = question.source or str(ip_interface(KERNEL6 if ":" in host else KERNEL4).ip)
+    if not isAddress(source) or not 1 <= question.port <= 65535:
+        raise ValueError(question)
+    protocol = Protocol[question.protocol.upper()]
+    flow = Flow(0, protocol, Endpoint(source, SOURCE_PORT), Endpoint(host, question.port))
+    owner = None
+    if question.process is not None:
+        owner = _ownerOf(processOf(question.process), settings, scanned)
+    return Described(flow, owner, "" if question.source else source, name, known)
+
+
+def isAddress(host: str) -> bool:
+    """Whether a host is an IP address."""
+    try:
+        inet_pton(AF_INET6 if ":" in host else AF_INET, host)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def fieldsOf(process: Process) -> dict[str, Any]:
+    """A process for a L{Question}."""
+    fields = process._asdict()
+    del fields["stat"]
+    return {**fields, "names": sorted(process.names)}
+
+
+def processOf(fields: Mapping[str, Any]) -> Process:
+    """
+    The reverse of L{fieldsOf}.
+
+    @raise ValueError, TypeError, KeyError: these are no such fields.
+    """
+    texts = [fields[name] for name in ("name", "path", "cgroup")] + list(fields["names"])
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(texts)
+    name, path, cgroup, *names = texts
+    uids = [int(uid) for uid in fields["uids"]]
+    stat = ProcStat(0, 0, b"", 0, 0)
+    return Process(int(fields["pid"]), stat, (*uids,), frozenset(names), name, path, cgroup)
+
+
+def _ownerOf(
+    process: Process, settings: Settings, scanned: Callable[[int], Excluded | None]
+) -> Owner:
+    """What the command line says of a process takes precedence over what a scan says."""
+    matcher = matcherOf(settings)
+    matcher.resolvePaths()
+    user, cgroup = process.uids[1], process.cgroup
+    known = scanned(process.pid) if process.pid else None
+    text = "" if known is None else known.text
+    if text != LOCAL_PROXY:
+        text = matcher.socketText(user, cgroup) or text or matcher.processText(process)
+    program = Program(process.names, process.path)
+    selected = matcher.selected(process.pid, process.stat.started, program)
+    if known is not None:
+        # Which process had a number at the start is what only a scan knows.
+        selected |= {each for each in known.selected if each.startswith("pid:")}
+    selected |= matcher.selectedBySocket(user, cgroup)
+    return Owner(process.pid, user, process.name, process.path, cgroup, text, selected)
