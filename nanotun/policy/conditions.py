@@ -263,7 +263,11 @@ class Never:
 
     def why(self, subject: Subject) -> str:
         """Why it has its value, as a part of a sentence."""
-        return f"of its not, {because(self._conditions, subject)}"
+        reason = because(self._conditions, subject)
+        value = self.value(subject)
+        if value < 0:
+            return reason
+        return f"its not {'does not apply' if value else 'applies'} ({reason})"
 
 
 #: A condition; each has C{value(subject)} and C{why(subject)}.

@@ -192,21 +192,26 @@ class ConditionTests(SynchronousTestCase):
     def test_not(self) -> None:
         """Not all of them hold; that is as unknown as they are."""
         for never, names, value, why in (
-            ({"ports": "443"}, (), 0, "of its not, the port is TCP 443"),
-            ({"ports": "80"}, (), 1, "of its not, TCP 443 is none of its ports"),
-            ({"domains": "a.example"}, (), -NAME, "of its not, no name is known"),
-            ({"domains": "a.example"}, ("a.example",), 0, "of its not, the name is a.example"),
+            ({"ports": "443"}, (), 0, "its not applies (the port is TCP 443)"),
+            ({"ports": "80"}, (), 1, "its not does not apply (TCP 443 is none of its ports)"),
+            ({"domains": "a.example"}, (), -NAME, "no name is known"),
+            (
+                {"domains": "a.example"},
+                ("a.example",),
+                0,
+                "its not applies (the name is a.example)",
+            ),
             (
                 {"domains": "a.example", "ports": "443"},
                 ("a.example",),
                 0,
-                "of its not, the port is TCP 443, and the name is a.example",
+                "its not applies (the port is TCP 443, and the name is a.example)",
             ),
             (
                 {"domains": "a.example", "ports": "80"},
                 (),
                 1,
-                "of its not, TCP 443 is none of its ports",
+                "its not does not apply (TCP 443 is none of its ports)",
             ),
         ):
             self.assertSays({"not": never}, subject("tcp 1.1.1.1:443", *names), value, why)
