@@ -93,10 +93,12 @@ class StepTests(RulesCase):
     def test_processes(self) -> None:
         """A process is whom rules select, by each kind of selector, though it is not excluded."""
         for selector in ("curl", "uid:1", "cgroup:/a.slice", "unit:b.service"):
-            process = {**CURL, "cgroup": "/a.slice/b.service"}
+            process = {**CURL, "pid": 7, "cgroup": "/a.slice/b.service"}
             self.rules(f"{{to: direct, processes: '{selector}'}}")
             found = self.ask(process=process)
-            self.assertEqual((found["rule"], found["reason"]), ("#1", f"curl is {selector}"))
+            self.assertEqual(
+                (found["rule"], found["reason"]), ("#1", f"curl (pid 7) is {selector}")
+            )
             other = {**CURL, "names": ["wget"], "uids": [2, 2, 2]}
             self.assertEqual(self.ask(process=other)["rule"], "default", selector)
         self.rules("{to: direct, not: {processes: curl}}")
