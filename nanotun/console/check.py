@@ -43,11 +43,12 @@ class CheckOptions(Options):
         """Does nothing: L{main} reads the settings and reports errors."""
 
 
-def summary(settings: Settings, script: str = "") -> list[str]:
+def summary(settings: Settings, script: str = "", lists: Sequence[str] = ()) -> list[str]:
     """
     The main settings, in a few lines.
 
     @param script: what the script has and needs.
+    @param lists: how much is in each list of the rules.
     """
     entries = upstreamsOf(settings)
     named = (each for each in entries.values() if each.name != PROXY)
@@ -62,6 +63,7 @@ def summary(settings: Settings, script: str = "") -> list[str]:
         f"dns      {mode}{servers}, asked {way} the proxy",
         f"past it  processes: {excluded[0]}, networks: {excluded[1]}, lan: {settings.lan}",
         f"rules    {len(settings.rules)}, default {settings.default}",
+        *(f"list     {each}" for each in lists),
         *([f"script   {script}"] if script else []),
         f"routes   {_routes(settings)}",
     ]
@@ -90,11 +92,11 @@ def main(arguments: Sequence[str]) -> int:
         # Imported here because it takes a moment, and a wrong command line need not wait.
         from nanotun.daemon.tap import checkFiles
 
-        found, script = checkFiles(options.settings)
-        for notice in (*options.notices, *found, *namesInClear(options.settings)):
+        found = checkFiles(options.settings)
+        for notice in (*options.notices, *found.notices, *namesInClear(options.settings)):
             print(f"warning: {notice}", file=sys.stderr)
         print(f"OK: {options['config'] or 'the command line'}")
-        for line in summary(options.settings, script):
+        for line in summary(options.settings, found.script, found.lists):
             print(f"  {line}")
         return GOOD
 

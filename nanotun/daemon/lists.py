@@ -67,6 +67,19 @@ class ReadLists(NamedTuple):
             for path, one in kind.items()
         )
 
+    def described(self) -> list[str]:
+        """How much is in each list, a line each."""
+        names = {path: len(one.value.takes) for path, one in self.names.items()}
+        ranges = {path: len(one.value) for path, one in self.networks.items()}
+        return [
+            *(f"{path}: {_many(count, 'name')}" for path, count in names.items()),
+            *(f"{path}: {_many(count, 'range')} of addresses" for path, count in ranges.items()),
+        ]
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
 
 #: What is known before any file was read.
 NOTHING_READ = ReadLists()

@@ -388,11 +388,24 @@ def proxiesOf(settings: Settings, made: Mapping[str, MadeUpstream], name: str) -
     return [proxy for proxy, url in zip(made[name].single, entry.proxy, strict=True) if url.host]
 
 
-def checkFiles(settings: Settings) -> tuple[tuple[str, ...], str]:
+class Checked(NamedTuple):
+    """
+    What is in the files that settings name.
+
+    @ivar notices: sentences about what is of no use in them.
+    @ivar script: what the script has and needs; empty for none.
+    @ivar lists: how much is in each list of the rules.
+    """
+
+    notices: tuple[str, ...] = ()
+    script: str = ""
+    lists: tuple[str, ...] = ()
+
+
+def checkFiles(settings: Settings) -> Checked:
     """
     Read the files that the settings name, and import the script.  Opens no connection.
 
-    @return: sentences about what is of no use in them, and what the script has and needs.
     @raise ConfigError: a file is no good, or a user is not known.
     """
     reactor = steadyReactor()
@@ -400,7 +413,8 @@ def checkFiles(settings: Settings) -> tuple[tuple[str, ...], str]:
     makeAll(inDialOrder(upstreamsOf(settings)), context, lambda entry, single: single[0])
     makeOwners(ownerOptions(settings), reactor, Recorder(LinuxBpf()), soughtBy(settings))
     about = describeScript(settings, reactor)
-    return readLists(settings, os.geteuid()).lists.notices, about
+    lists = readLists(settings, os.geteuid())
+    return Checked(lists.lists.notices, about, tuple(lists.described()))
 
 
 def engineFactory(stackMode: str) -> IPacketEngineFactory:

@@ -352,12 +352,13 @@ class CheckTests(ConsoleCase):
             self.assertIn(sentence, error)
 
     def test_lists(self) -> None:
-        """Lines of a list that are of no use are warned of."""
+        """Each list has a line with its size; lines of it that are of no use are warned of."""
         blocked = Path(self.mktemp()).resolve()
         blocked.write_text("a.test\nx y\n")
         path = self.write(f"proxy: h\nrules: [{{to: reject, domains: 'file:{blocked}'}}]\n")
-        result, _, error = self.say(check.main, path)
+        result, said, error = self.say(check.main, path)
         self.assertEqual(result, 0)
+        self.assertIn(f"\n  list     {blocked}: 1 name\n", said)
         self.assertIn(f"warning: {blocked}, line 2 is left out", error)
 
     def test_usage(self) -> None:

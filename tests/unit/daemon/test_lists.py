@@ -109,6 +109,9 @@ class ReadListsTests(ListsCase):
             {"to": "direct", "networks": f"file:{networks}"},
         )
         first = self.read(settings)
+        self.assertEqual(
+            first.described(), [f"{path}: 2 names", f"{networks}: 1 range of addresses"]
+        )
         self.assertEqual(len(first.lists.notices), 2)
         self.assertIn(f"{path}, line 3 is left out", first.lists.notices[0])
         self.assertEqual(self.read(settings, first).lists.notices, first.lists.notices)
