@@ -96,7 +96,7 @@ class Dante(Proxy):
         if hosts is not None:
             files |= _withHosts(hosts)
         if files:
-            argv = _withFiles(directory, argv, files)
+            argv = withFiles(directory, argv, files)
         super().__init__(namespace, argv, port, directory / f"dante-{port}.log")
 
     def connects(self) -> list[str]:
@@ -120,7 +120,7 @@ def _withHosts(hosts: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return {"/etc/hosts": "".join(lines), "/etc/nsswitch.conf": "hosts: files\n"}
 
 
-def _withFiles(directory: Path, argv: list[str], files: Mapping[str, str]) -> list[str]:
+def withFiles(directory: Path, argv: list[str], files: Mapping[str, str]) -> list[str]:
     """The command that runs C{argv} on a system with these files."""
     script = []
     for place, text in files.items():

@@ -1,0 +1,166 @@
+"""
+Names that are read from the first bytes of a flow: what that costs, and what it must not cost.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+
+from tests.e2e.case import engines
+from tests.e2e.lab import curl, nameserver
+from tests.e2e.lab.topology import FAMILIES, IPV4, Family
+from tests.e2e.rules_case import HTTP, HTTPS, NOBODY, SHARED, RulesCase, addressOf
+
+LENGTH = 5 * 1024 * 1024
+
+LOOK_SECONDS = 0.3
+"""Seconds that the first bytes of an app are waited for."""
+
+BANNER = b"220 ready\r\n"
+
+KINDS = ("A", "AAAA")
+
+
+def greet(connection: socket.socket) -> bytes:
+    """Speak first, and return what is answered."""
+    connection.sendall(BANNER)
+    return connection.recv(100)
+
+
+class SniffingChecks(RulesCase):
+    """Flows that are accepted before it is decided where they go."""
+
+    def lookUp(self, *names: str) -> None:
+        """Ask the relay for the addresses of names."""
+        for name in names:
+            for kind in KINDS:
+                answer = nameserver.ask(self.lab.app, IPV4.gateway, name, kind)
+                self.assertEqual(len(answer.data), 1, name)
+
+    def test_bytes(self) -> None:
+        """The server gets every byte that an app has sent, those that were read included."""
+        daemon = self.ruled(sniff=True)
+        ca = ("--cacert", str(self.ca.cert))
+        name = "www.corp.example"
+        for family in FAMILIES:
+            for scheme, port in (("http", HTTP), ("https", HTTPS)):
+                options = (*self.hidden(name, family, port), *ca, "-H", "Expect:")
+                with self.by(name):
+                    url = f"{scheme}://{name}/upload"
+                    sent = curl.upload(self.lab.app, url, LENGTH, *options)
+                self.assertEqual((sent.whole, sent.error), (True, ""), f"{scheme} {family.name}")
+        self.assertEndsWell(daemon)
+
+    def test_serverFirst(self) -> None:
+        """An app that waits for the server to speak waits a moment longer, and goes on."""
+        peer = self.peer(greet)
+        daemon = self.ruled(sniff=True, sniffPorts=[peer.port])
+        for family in FAMILIES:
+            began = time.monotonic()
+            with (
+                self.carried(usual=1),
+                self.lab.app.connect((addressOf("www.corp.example", family), peer.port)) as sock,
+            ):
+                self.assertEqual(sock.recv(100), BANNER)
+                seconds = time.monotonic() - began
+                sock.sendall(b"QUIT\r\n")
+                self.assertEqual(peer.result(), b"QUIT\r\n")
+            self.assertGreater(seconds, LOOK_SECONDS - 0.05)
+            self.assertLess(seconds, LOOK_SECONDS + 0.7)
+        self.assertEndsWell(daemon)
+
+    def test_unlistedPort(self) -> None:
+        """At a port that is not one of sniffPorts nothing is waited for."""
+        peer = self.peer(greet)
+        self.ruled(sniff=True)
+        began = time.monotonic()
+        with self.carried(usual=1), self.connect(peer.port) as sock:
+            self.assertEqual(sock.recv(100), BANNER)
+        self.assertLess(time.monotonic() - began, LOOK_SECONDS)
+
+    def test_shared(self) -> None:
+        """
+        Where the names of an address are judged differently it has none, unless the name can be
+        read.
+        """
+        one, two = SHARED
+        rule = {"to": "office", "domains": [f"={one}"]}
+        daemon = self.ruled(rule)
+        for family in FAMILIES:
+            with self.carried(office=1):
+                self.fetch(one, family)
+        self.lookUp(*SHARED)
+        for family in FAMILIES:
+            for name in SHARED:
+                with self.carried(usual=1):
+                    self.assertEqual(self.fetch(name, family), "127.0.0.1")
+        self.assertEndsWell(daemon)
+        daemon = self.ruled(rule, sniff=True)
+        self.lookUp(*SHARED)
+        for family in FAMILIES:
+            with self.carried(office=1):
+                self.assertEqual(self.fetch(one, family), "127.0.0.1")
+            with self.carried(usual=1):
+                self.assertEqual(self.fetch(two, family), "127.0.0.1")
+            with self.carried(office=1):
+                self.assertIn(self.fetch(one, family, scheme="http"), family.proxyOutside)
+        self.assertEndsWell(daemon)
+
+    def refusal(self, family: Family) -> tuple[int, str]:
+        """The errno of a connection to a port where nobody listens, and the call it comes from."""
+        address = (addressOf(SHARED[0], family), NOBODY)
+        try:
+            sock = self.lab.app.connect(address, 10)
+        except OSError as error:
+            return error.errno or 0, "connect"
+        with sock:
+            try:
+                sock.sendall(b"hello")
+                sock.recv(100)
+            except OSError as error:
+                return error.errno or 0, "recv"
+        return 0, ""
+
+    def test_alike(self) -> None:
+        """
+        Where all names of an address are judged alike no flow is accepted before its destination
+        is dialled; where they are not, a refusal comes as a reset.
+        """
+        ports = [HTTP, HTTPS, NOBODY]
+        daemon = self.ruled(
+            {"to": "office", "domains": "shared.example"}, sniff=True, sniffPorts=ports
+        )
+        self.lookUp(*SHARED)
+        for family in FAMILIES:
+            with self.carried(office=1):
+                self.fetch(SHARED[0], family)
+            self.assertEqual(self.refusal(family), (errno.ECONNREFUSED, "connect"))
+        self.assertEndsWell(daemon)
+        daemon = self.ruled(
+            {"to": "office", "domains": f"={SHARED[0]}"}, sniff=True, sniffPorts=ports
+        )
+        self.lookUp(*SHARED)
+        for family in FAMILIES:
+            self.assertEqual(self.refusal(family), (errno.ECONNRESET, "recv"))
+        self.assertEndsWell(daemon)
+
+    def test_refused(self) -> None:
+        """A name that a rule refuses is heard at once, as a reset, and no proxy hears of it."""
+        witness = self.witness()
+        daemon = self.ruled({"to": "reject", "domains": "corp.example"}, sniff=True)
+        for family in FAMILIES:
+            with self.carried():
+                began = time.monotonic()
+                options = self.hidden("corp.example", family)
+                told = self.curl(family.option, *options, "https://corp.example/peer")
+                self.assertEqual(told.returncode, 35, told.stdout)
+                self.assertLess(time.monotonic() - began, 1.5)
+        self.assertEqual(witness.destinations(), {})
+        self.assertEndsWell(daemon)
+
+
+engines(globals(), SniffingChecks)
+# Otherwise trial would run the base class, too.
+del SniffingChecks
