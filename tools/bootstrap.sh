@@ -30,6 +30,9 @@ if [ "${1:-build}" = test ]; then
     want curl curl
     want iperf3 iperf3
     want socat socat
+    want git git
+    want bind9-dnsutils dig
+    want chromium chromium
     want dante-server danted
     want microsocks microsocks
     want squid squid
