@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from copy import copy
+from functools import lru_cache, partial
 from typing import NamedTuple, TypeAlias
 
 from twisted.internet.defer import Deferred
@@ -20,7 +21,16 @@ from zope.interface import implementer
 from nanotun.addresses import isAddress, isLocalhost
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import PROXY, bareNames, firstHops, withFields
-from nanotun.flow import Decision, Endpoint, Flow, Known, Owner, ScriptAnswer, Verdict
+from nanotun.flow import (
+    Decision,
+    Endpoint,
+    Flow,
+    Known,
+    Owner,
+    Protocol,
+    ScriptAnswer,
+    Verdict,
+)
 from nanotun.interfaces import IJudge, IOwners, IScript, Sniff
 from nanotun.policy.asked import scriptFlow
 from nanotun.policy.conditions import Now
@@ -28,7 +38,7 @@ from nanotun.policy.lists import NO_LISTS, Lists
 from nanotun.policy.reserved import specialOf
 from nanotun.policy.routecheck import RouteCheck, canonical
 from nanotun.policy.rules import Rules
-from nanotun.policy.ruletable import RuleTable, Step, usesOwners
+from nanotun.policy.ruletable import DESTINATIONS, RuleTable, Step, usesOwners
 from nanotun.policy.subject import NAME, OWNER, SCRIPT, Found, Outcome, Subject, named
 
 #: To look an enumeration's member up takes as long as to call a function.
@@ -211,6 +221,9 @@ class Judge:
         self._leadsIn = leadsIn
         self._check = RouteCheck(settings, rules.isFake, leadsIn, dials)
         self.carrier = carrier
+        #: Whether nothing but its destination matters of a flow of this machine.
+        self._byDestination = not (settings.rules or script or self._needsOwner)
+        self._known = lru_cache(maxsize=DESTINATIONS)(partial(_always, rules))
 
     def withOwners(
         self,
@@ -244,7 +257,14 @@ class Judge:
 
     def judge(self, flow: Flow, sniff: Sniff | None = None) -> Decision | Deferred[Decision]:
         """See L{IJudge.judge}."""
-        subject = self.rules.subject(flow)
+        local = self._isLocal(flow.source.host)
+        if local and self._byDestination:
+            known = self._known(flow.protocol, flow.destination)
+            if known is not None:
+                decision, mayCarry = known
+                behind = self._hidden(flow) if decision.verdict is _PROXIED else None
+                return self._routed(flow, behind or decision, mayCarry)
+        subject = self.rules.subject(flow, local)
         if self.rules.usesNames:
             subject.call(self.namesOf(flow))
         return self._begin(subject, sniff)
@@ -287,7 +307,7 @@ class Judge:
         Decide about a flow of a proxy's own.  The firewall may have given a container's flow
         this machine's address.
         """
-        original = self._originalOf(flow)
+        original = self._originalOf(flow) if self._mayHide else None
         if original is None or self._isLocal(original.source.host):
             return None
         subject = self.rules.subject(flow._replace(source=original.source))
@@ -362,19 +382,34 @@ class Judge:
             and (decision.verdict is Verdict.DIRECT or decision.upstream in self._bare)
         ):
             decision = _notAllowed(decision)
-        decision = self._check.route(flow, decision)
-        if (
-            decision.verdict is not _PROXIED
-            or decision.rule == "reserved-routed"
-            or not subject.local
-            or subject.place.fake
-        ):
-            return decision
+        return self._routed(flow, decision, subject.local and not subject.place.fake)
 
+    def _routed(
+        self, flow: Flow, decision: Decision, mayCarry: bool
+    ) -> Decision | Deferred[Decision]:
+        """Change a decision whose flow would come back, or C{mayCarry} another VPN."""
+        decision = self._check.route(flow, decision)
+        if not mayCarry or decision.verdict is not _PROXIED or decision.rule == "reserved-routed":
+            return decision
         carrier = self.carrier(flow)
         if isinstance(carrier, Deferred):
             return carrier.addCallback(_carried, flow, decision)
         return _carried(carrier, flow, decision)
+
+
+def _always(
+    rules: Rules, protocol: Protocol, destination: Endpoint
+) -> tuple[Decision, bool] | None:
+    """
+    Decide about all of this machine's flows to a destination, where nothing else matters.
+
+    @return: the decision, and whether the flows may be another VPN's own; L{None} if the next
+        one may be decided otherwise.
+    """
+    subject = rules.subject(Flow(0, protocol, destination, destination), True)
+    decision, _ = rules.evaluate(subject)
+    # Networks come and go.
+    return None if decision.rule == "lan-only-port" else (decision, not subject.place.fake)
 
 
 def _completed(decision: Decision, owner: Owner | None, name: str) -> Decision:

@@ -181,16 +181,22 @@ class Rules:
         """Whether a host is a fake address, which no real host has."""
         return self._fakes and isFake(host)
 
-    def subject(self, flow: Flow) -> Subject:
-        """A flow of which nothing is known yet but its ends."""
-        place = placeOf(flow.destination.host, self._fakes)
-        return Subject(flow, self._isLocal(flow.source.host), place)
+    def subject(self, flow: Flow, local: bool | None = None) -> Subject:
+        """
+        A flow of which nothing is known yet but its ends.
+
+        @param local: whether it is this machine's own; L{None} to find out.
+        """
+        if local is None:
+            local = self._isLocal(flow.source.host)
+        return Subject(flow, local, placeOf(flow.destination.host, self._fakes))
 
     def evaluate(self, subject: Subject) -> Outcome:
         """Ask the rules in their order."""
-        early = self._early(subject)
-        if early is not None:
-            return early, 0
+        if subject.owner is not None or not (subject.local and subject.place.ordinary):
+            early = self._early(subject)
+            if early is not None:
+                return early, 0
         answer = subject.answer
         doubts: list[Doubt] = []
         lacks = 0
@@ -223,7 +229,10 @@ class Rules:
         return self._table.trace(subject)
 
     def _early(self, subject: Subject) -> Decision | None:
-        """Ask the rules that come before the script and the user's."""
+        """
+        Ask the rules that come before the script and the user's.  None of them is about this
+        machine's flows to ordinary destinations, if their owner is not known.
+        """
         barred = self._barred(subject)
         if barred is not None:
             return barred

@@ -54,6 +54,24 @@ class JudgeTests(JudgeContract, JudgeCase):
         self.assertRule(self.decide(self.judge, "tcp 1.1.1.1:443"), "PROXY default")
         self.assertEqual((self.owners.asked, self.asked), ([], []))
 
+    def test_again(self) -> None:
+        """
+        What was decided about a destination holds for this machine only, and not where networks
+        or routes have changed.
+        """
+        judge = self.makeJudge(lanOnlyPorts="tcp:445")
+        connected: list[str] = []
+        self.patch(judge.rules, "_isConnected", connected.__contains__)
+        for _ in range(2):
+            self.assertRule(self.decide(judge, "tcp 1.1.1.1:445"), "REJECT lan-only-port")
+            self.assertRule(self.decide(judge, "tcp 10.0.0.1:443"), "DIRECT reserved")
+            self.assertRule(self.decide(judge, f"tcp {ME}:443"), "DIRECT reserved")
+            self.assertRule(self.decide(judge, f"tcp {ME}:443", NEIGHBOUR), "REJECT forwarded")
+        connected.append("1.1.1.1")
+        self.inside.add("10.0.0.1")
+        self.assertRule(self.decide(judge, "tcp 1.1.1.1:445"), "DIRECT lan-only-port")
+        self.assertRule(self.decide(judge, "tcp 10.0.0.1:443"), "PROXY reserved-routed")
+
     def test_owner(self) -> None:
         """An excluded process goes direct; another one is proxied, and its decision names it."""
         judge = self.makeJudge(excludedProcesses="curl")
