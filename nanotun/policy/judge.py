@@ -294,12 +294,14 @@ class Judge:
     def _begin(self, subject: Subject, sniff: Sniff | None) -> Decision | Deferred[Decision]:
         """Look first whether it is a proxy's own flow that the firewall hides."""
         outcome = self.rules.evaluate(subject)
+        decision, lacks = outcome
         if subject.local and self._mayHide:
-            decision, lacks = outcome
             if lacks or decision.verdict is _PROXIED or decision.rule.startswith("#"):
                 behind = self._hidden(subject.flow)
                 if behind is not None:
                     return self._check.route(subject.flow, behind)
+        if not lacks and self._owners is None:
+            return self._decided(subject, decision)
         return self._next(subject, outcome, sniff)
 
     def _hidden(self, flow: Flow) -> Decision | None:
@@ -392,6 +394,8 @@ class Judge:
         if not mayCarry or decision.verdict is not _PROXIED or decision.rule == "reserved-routed":
             return decision
         carrier = self.carrier(flow)
+        if carrier is None:
+            return decision
         if isinstance(carrier, Deferred):
             return carrier.addCallback(_carried, flow, decision)
         return _carried(carrier, flow, decision)
