@@ -2,8 +2,8 @@
 What a decision about a flow costs, and what lists take: C{python -m benchmarks.rules}.  Needs no
 root.
 
-Everything is measured in CPU time, so that a busy machine matters less.  The flow's process is
-not looked up here; L{benchmarks.owners} measures that.
+Everything is measured in CPU time, so that a busy machine matters less.  A flow's process is
+known here without being looked up; L{benchmarks.owners} measures that.
 """
 
 from __future__ import annotations
@@ -19,13 +19,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from twisted.internet.task import Clock
+
 from nanotun.config.file import Given
 from nanotun.config.settings import Settings, makeSettings
 from nanotun.daemon.lists import NOTHING_READ, ReadLists, readLists
-from nanotun.flow import Endpoint, Flow, Known, Protocol
+from nanotun.daemon.scripts import scriptFor
+from nanotun.flow import Endpoint, Flow, Known, Owner, Protocol
 from nanotun.linux.locality import Locality
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.policy.judge import Judge
+from nanotun.testing import FakeOwners
 from tests.countryfile import countries
 
 FLOWS = 20_000
@@ -49,6 +53,23 @@ SOURCE = Endpoint("127.0.0.1", 40000)
 """An address of this machine, whatever machine it is."""
 
 
+SCRIPTS = {
+    "a script": """\
+def flow(flow):
+    return "direct" if flow.isBelow("example.net") else None
+""",
+    "a script that looks at the process": """\
+def flow(flow):
+    return "direct" if flow.process and flow.process.name == "updater" else None
+""",
+    "a script that is a coroutine": """\
+async def flow(flow):
+    return "direct" if flow.isBelow("example.net") else None
+""",
+}
+"""Scripts that answer at once, by the name of the case."""
+
+
 class Case(NamedTuple):
     """
     One row of the table: a judge, and the flows that it is asked about.
@@ -67,6 +88,7 @@ class Files(NamedTuple):
     names: Path
     networks: Path
     countries: Path
+    script: Path
 
 
 def makeNames(many: int) -> list[str]:
@@ -123,15 +145,21 @@ class Judges:
         @param names: those of the flows, in turn; without any, no name is known.
         """
         settings = settingsOf(**values)
+        script = scriptFor(settings, Clock())
+        if script is not None:
+            script.start()
+        owners = FakeOwners()
+        owners.known[SOURCE.port] = Owner(4711, 1000, "curl", "/usr/bin/curl")
         self.read = readLists(settings, os.geteuid(), self.read)
         known = [Known((name,), True) for name in names]
         nothing = Known((), True)
         return Judge(
             settings,
-            None,
+            owners,
             Locality(time.monotonic).isLocal,
             self.leadsIn,
             namesOf=(lambda flow: known[flow.id % len(known)]) if known else lambda flow: nothing,
+            script=script,
             lists=self.read.lists,
             now=lambda: (0, 0),
         )
@@ -188,6 +216,10 @@ def cases(files: Files, names: Sequence[str], judges: Judges) -> Iterator[Case]:
     country = judges.make(rules=rule, countryFile=str(files.countries))
     yield Case("countries, an address seen before", country, internet)
     yield Case("countries, a new address", country, fresh)
+
+    for name, text in SCRIPTS.items():
+        files.script.write_text(text)
+        yield Case(name, judges.make(few, script=str(files.script)), internet)
 
 
 def cost(case: Case) -> float:
