@@ -195,17 +195,9 @@ class Judge:
         self._passedOn = passedOn
         self._relatives = relatives
         self._originalOf = originalOf
+        behind = self._isBehind
         self.rules = rules = rulesFor(
-            settings,
-            localProxy,
-            ownPid,
-            isConnected,
-            inCell,
-            self._isBehind,
-            isLocal,
-            script,
-            lists,
-            now,
+            settings, localProxy, ownPid, isConnected, inCell, behind, isLocal, script, lists, now
         )
         everybody = script is not None and bool(script.needsProcess)
         self._needsOwner = needsOwner(settings, localProxy, everybody)
@@ -293,8 +285,7 @@ class Judge:
 
     def _begin(self, subject: Subject, sniff: Sniff | None) -> Decision | Deferred[Decision]:
         """Look first whether it is a proxy's own flow that the firewall hides."""
-        outcome = self.rules.evaluate(subject)
-        decision, lacks = outcome
+        decision, lacks = self.rules.evaluate(subject)
         if subject.local and self._mayHide:
             if lacks or decision.verdict is _PROXIED or decision.rule.startswith("#"):
                 behind = self._hidden(subject.flow)
@@ -302,7 +293,7 @@ class Judge:
                     return self._check.route(subject.flow, behind)
         if not lacks and self._owners is None:
             return self._decided(subject, decision)
-        return self._next(subject, outcome, sniff)
+        return self._next(subject, (decision, lacks), sniff)
 
     def _hidden(self, flow: Flow) -> Decision | None:
         """
