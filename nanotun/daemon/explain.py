@@ -30,7 +30,7 @@ from nanotun.interfaces import IScript
 from nanotun.owners import soughtBy
 from nanotun.owners.values import Excluded
 from nanotun.policy.decisions import nameOf
-from nanotun.policy.judge import Judge, perProgram
+from nanotun.policy.judge import Judge, perProgram, trace
 from nanotun.policy.ruletable import Step
 from nanotun.policy.subject import NAME, named
 
@@ -73,7 +73,7 @@ def judged(
     explaining = judge.withOwners(owners, heard, names.namesOf)
 
     def answer(decision: Decision) -> dict[str, Any]:
-        asked = _Found(decision, explaining.trace(flow, decision), heard, names.names)
+        asked = _Found(decision, trace(explaining, flow, decision), heard, names.names)
         notes = _notes(settings, described, asked, bool(owners.misses), sniffs)
         return {**_answer(settings, described, asked, reports), "notes": list(notes)}
 

@@ -254,7 +254,7 @@ class Judge:
             known = self._known(flow.protocol, flow.destination)
             if known is not None:
                 decision, mayCarry = known
-                behind = self._hidden(flow) if decision.verdict is _PROXIED else None
+                behind = self._hidden(flow) if _mayHide(decision) else None
                 return self._routed(flow, behind or decision, mayCarry)
         subject = self.rules.subject(flow, local)
         if self.rules.usesNames:
@@ -269,28 +269,13 @@ class Judge:
         decided = self._untold()._begin(subject, None)
         return decided.addCallback(_quiet) if isinstance(decided, Deferred) else _quiet(decided)
 
-    def trace(self, flow: Flow, decision: Decision) -> list[Step]:
-        """
-        What each of the user's rules says of a flow, up to the first that holds.
-
-        @param decision: what was decided about it; has its owner and its name.
-        @return: nothing if none was asked.
-        """
-        if decision.rule in ("script", "not-allowed"):
-            return []
-        subject = self.rules.subject(flow)
-        subject.call(Known((decision.name,) if decision.name else ()))
-        subject.owner = decision.owner
-        return self.rules.trace(subject)
-
     def _begin(self, subject: Subject, sniff: Sniff | None) -> Decision | Deferred[Decision]:
         """Look first whether it is a proxy's own flow that the firewall hides."""
         decision, lacks = self.rules.evaluate(subject)
-        if subject.local and self._mayHide:
-            if lacks or decision.verdict is _PROXIED or decision.rule.startswith("#"):
-                behind = self._hidden(subject.flow)
-                if behind is not None:
-                    return self._check.route(subject.flow, behind)
+        if subject.local and self._mayHide and (lacks or _mayHide(decision)):
+            behind = self._hidden(subject.flow)
+            if behind is not None:
+                return self._check.route(subject.flow, behind)
         if not lacks and self._owners is None:
             return self._decided(subject, decision)
         return self._next(subject, (decision, lacks), sniff)
@@ -435,6 +420,26 @@ def _notAllowed(decision: Decision) -> Decision:
         "not given --allow-direct.",
         name=decision.name,
     )
+
+
+def trace(judge: Judge, flow: Flow, decision: Decision) -> list[Step]:
+    """
+    What each of the user's rules says of a flow, up to the first that holds.
+
+    @param decision: what was decided about it; has its owner and its name.
+    @return: nothing if none was asked.
+    """
+    if decision.rule in ("script", "not-allowed"):
+        return []
+    subject = judge.rules.subject(flow)
+    subject.call(Known((decision.name,) if decision.name else ()))
+    subject.owner = decision.owner
+    return judge.rules.trace(subject)
+
+
+def _mayHide(decision: Decision) -> bool:
+    """Whether the rules would decide so about a proxy's own flow that they take for another."""
+    return decision.verdict is _PROXIED or decision.rule == "default" or decision.rule[0] == "#"
 
 
 def _quiet(decision: Decision) -> Decision:

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.flow import Decision, Flow, Known, Owner, ScriptAnswer, Verdict
-from nanotun.policy.judge import Judge
+from nanotun.policy.judge import Judge, trace
 from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.script import NotLookedUp
 from nanotun.testing import FakeOwners, FakeScript
@@ -329,6 +329,8 @@ class ScriptTests(UnknownCase):
         self.original = flow("tcp 1.1.1.1:443", NEIGHBOUR)
         judge = self.makeJudge({"to": "reject"}, proxy=f"socks5://{NEIGHBOUR}:1080")
         self.assertDecided(judge, "tcp 1.1.1.1:443", "DIRECT local-proxy")
+        strict = self.makeJudge(proxy=f"socks5://{NEIGHBOUR}:1080", default="reject")
+        self.assertDecided(strict, "tcp 1.1.1.1:443", "DIRECT local-proxy")
         script = FakeScript("reject")
         judge = self.makeJudge(script=script, proxy=f"socks5://{NEIGHBOUR}:1080")
         self.assertDecided(judge, "tcp 1.1.1.1:443", "DIRECT local-proxy")
@@ -399,7 +401,7 @@ class TraceTests(UnknownCase):
         self.owners.known[40000] = CURL
         self.sniffed = "a.example"
         decision = self.decide(judge, "tcp 1.1.1.1:443")
-        steps = judge.trace(flow("tcp 1.1.1.1:443"), decision)
+        steps = trace(judge, flow("tcp 1.1.1.1:443"), decision)
         self.assertEqual(
             [(each.rule, each.value, each.why) for each in steps],
             [
@@ -415,14 +417,14 @@ class TraceTests(UnknownCase):
         self.owners.known[40000] = Owner(9, 0, "danted", excluded=LOCAL_PROXY)
         for destination in ("tcp 198.18.0.1:53", "tcp 127.0.0.1:80", "tcp 1.1.1.1:443"):
             decision = self.decide(judge, destination)
-            self.assertEqual(judge.trace(flow(destination), decision), [], destination)
+            self.assertEqual(trace(judge, flow(destination), decision), [], destination)
         for to in ("reject", "direct"):
             judge = self.makeJudge(BY_NAME, script=FakeScript(to), directAllowed=False)
             decision = self.decide(judge, "tcp 1.1.1.1:443")
-            self.assertEqual(judge.trace(flow("tcp 1.1.1.1:443"), decision), [])
+            self.assertEqual(trace(judge, flow("tcp 1.1.1.1:443"), decision), [])
         judge = self.makeJudge()
         decision = self.decide(judge, "tcp 1.1.1.1:443")
-        self.assertEqual(judge.trace(flow("tcp 1.1.1.1:443"), decision), [])
+        self.assertEqual(trace(judge, flow("tcp 1.1.1.1:443"), decision), [])
 
 
 class AgainTests(UnknownCase):
