@@ -285,6 +285,20 @@ class OnlyChecks(RoutesCase):
 
     def test_nobodyListens(self) -> None:
         """What the kernel answers for a program that has ended takes the tunnel as well."""
+        with self.group() as group:
+            daemon = self.only(f"uid:{ANN.uid}", f"cgroup:/{os.path.basename(group.folder)}")
+            self.assertAnswered(ANN, group)
+            daemon.stop()
+
+    def test_nobodyListensWithoutNft(self) -> None:
+        """So it does with iptables."""
+        with self.group() as group:
+            daemon = self.withoutNft(group)
+            self.assertAnswered(ANN, group)
+            daemon.stop()
+
+    def assertAnswered(self, *senders: Sender) -> None:
+        """These end before their answers come, and nothing of it leaves by the uplink."""
         names = ("udp_timeout", "udp_timeout_stream")
         self.lab.host.run(["sysctl", "-q", "-w", *(f"{_CONNTRACK}_{each}=1" for each in names)])
         stream = Peer(self.lab.world, trickle)
@@ -292,20 +306,30 @@ class OnlyChecks(RoutesCase):
         late = {each: UDPServer(self.lab.world, each.world, answerLate) for each in FAMILIES}
         for server in late.values():
             self.addCleanup(server.stop)
-        with self.group() as group:
-            daemon = self.only(f"uid:{ANN.uid}", f"cgroup:/{os.path.basename(group.folder)}")
-            witness = self.uplink()
-            for sender in (ANN, group):
-                for family in FAMILIES:
-                    ports = (str(late[family].port), str(stream.port))
-                    argv = (sys.executable, "-c", HASTY, family.world, *ports)
-                    run(sender.argv(self.lab.host, *argv))
-            waitUntil(
-                lambda: all(len(each.heard) == 2 for each in late.values()), 10, "all have asked"
-            )
-            time.sleep(PROMISE + 3)
-            self.assertEqual(witness.destinations(), {})
-            daemon.stop()
+        witness = self.uplink()
+        for sender in senders:
+            for family in FAMILIES:
+                ports = (str(late[family].port), str(stream.port))
+                argv = (sys.executable, "-c", HASTY, family.world, *ports)
+                run(sender.argv(self.lab.host, *argv))
+        waitUntil(
+            lambda: all(len(each.heard) == len(senders) for each in late.values()),
+            10,
+            "all have asked",
+        )
+        time.sleep(PROMISE + 3)
+        self.assertEqual(witness.destinations(), {})
+
+    def withoutNft(self, group: Sender, **settings: object) -> Child:
+        """A daemon for Ann and a group, which finds no nft."""
+        hide = 'mount --bind /dev/null $(command -v nft); exec "$@"'
+        return self.daemonIn(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-ec", hide, "sh"],
+            self.proxy,
+            onlyProcesses=[f"uid:{ANN.uid}", f"cgroup:/{os.path.basename(group.folder)}"],
+            stackMode=self.stackMode,
+            **settings,
+        )
 
     def test_nscd(self) -> None:
         """A program that looks names up for the chosen is named at the start."""
@@ -351,16 +375,8 @@ class OnlyChecks(RoutesCase):
     def test_withoutNft(self) -> None:
         """iptables does the same."""
         self.forward()
-        hide = 'mount --bind /dev/null $(command -v nft); exec "$@"'
-        prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", hide, "sh"]
         with self.group() as chosen:
-            daemon = self.daemonIn(
-                prefix,
-                self.proxy,
-                onlyProcesses=[f"uid:{ANN.uid}", f"cgroup:/{os.path.basename(chosen.folder)}"],
-                killSwitch=True,
-                stackMode=self.stackMode,
-            )
+            daemon = self.withoutNft(chosen, killSwitch=True)
             self.assertIn("NANOSWITCH_CHOSEN", self.lab.host.run(["iptables-save"]).stdout)
             self.assertCaptured(ANN)
             self.assertCaptured(chosen)
