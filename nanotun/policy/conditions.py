@@ -169,11 +169,11 @@ class Processes:
         """Whether it holds of a flow."""
         owner = subject.owner
         if owner is None:
-            # Nobody knows the programs of another machine.
-            return -OWNER if subject.local else -UNKNOWABLE
+            # Nobody knows the programs of another machine, and what was not found stays unknown.
+            return -OWNER if subject.local and not subject.asked & OWNER else -UNKNOWABLE
         if not self._texts.isdisjoint(owner.selected):
             return 1
-        return 0 if owner.whole else -OWNER
+        return 0 if owner.whole else -UNKNOWABLE
 
     def why(self, subject: Subject) -> str:
         """Why it has its value, as a part of a sentence."""

@@ -271,6 +271,8 @@ class Judge:
 
     def _begin(self, subject: Subject, sniff: Sniff | None) -> Decision | Deferred[Decision]:
         """Look first whether it is a proxy's own flow that the firewall hides."""
+        if self._owners is None:
+            subject.asked |= OWNER  # There is nobody to ask.
         decision, lacks = self.rules.evaluate(subject)
         if subject.local and self._mayHide and (lacks or _mayHide(decision)):
             behind = self._hidden(subject.flow)

@@ -200,7 +200,7 @@ class Rules:
         answer = subject.answer
         doubts: list[Doubt] = []
         lacks = 0
-        if subject.owner is None and subject.local:
+        if subject.owner is None and subject.local and not subject.asked & OWNER:
             if self._everyOwner:
                 lacks |= OWNER
             if self._localProxy:
@@ -275,7 +275,7 @@ class Rules:
             if owner.excluded:
                 reason = f"{named(owner)} is excluded by {owner.excluded}"
                 return Decision(Verdict.DIRECT, "excluded-process", reason)
-        elif self._processes and subject.local:
+        elif self._processes and subject.local and not subject.asked & OWNER:
             doubts.append(_PASSED)
         return self._byDestination(subject)
 

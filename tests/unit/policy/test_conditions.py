@@ -148,7 +148,7 @@ class ConditionTests(SynchronousTestCase):
             self.assertSays({"processes": processes}, asked, value, why)
         partly = subject("tcp 1.1.1.1:1", owner=CURL._replace(whole=False))
         self.assertSays({"processes": "curl"}, partly, 1, "curl (pid 77) is curl")
-        self.assertSays({"processes": "wget"}, partly, -OWNER, "its process is not known")
+        self.assertSays({"processes": "wget"}, partly, -UNKNOWABLE, "its process is not known")
         unknown = subject("tcp 1.1.1.1:1")
         self.assertSays({"processes": "curl"}, unknown, -OWNER, "its process is not known")
         other = subject("tcp 1.1.1.1:1", source=NEIGHBOUR)

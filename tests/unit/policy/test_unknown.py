@@ -131,6 +131,18 @@ class OrderTests(UnknownCase):
         )
         self.assertEqual(self.owners.misses, 1)
 
+    def test_missing(self) -> None:
+        """The name is not read from the first bytes for a rule that lacks its process for good."""
+        both = {"to": "office", "processes": "curl", "domains": "corp.example"}
+        judge = self.makeJudge(both)
+        self.assertDecided(judge, "tcp 1.1.1.1:443", "PROXY default", "owner")
+        excluded = self.makeJudge({**BY_NAME, "to": "proxy"}, excludedProcesses="curl")
+        self.assertDecided(excluded, "tcp 1.1.1.1:443", "PROXY default", "owner")
+        self.owners.known[40000] = CURL
+        self.assertDecided(judge, "tcp 1.1.1.1:443", "PROXY default", "owner", "name")
+        nobody = Judge(settings(rules=[both], upstreams=OFFICE, sniff=True), None, ME.__eq__, bool)
+        self.assertIsInstance(nobody.judge(flow("tcp 1.1.1.1:443"), self.sniff), Decision)
+
     def test_late(self) -> None:
         """Each of them may take a while."""
         late: Deferred[Owner | None] = Deferred()
