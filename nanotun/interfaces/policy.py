@@ -58,6 +58,6 @@ class IJudge(Interface):
         Decide about a flow that is open already, by what was known when it began: neither is the
         script asked, nor is its name looked for.
 
-        @param name: that it was judged by; empty for none.
+        @param name: that it was judged by; empty for none.  A fake address has its name anyway.
         @return: without trouble; as for L{judge}.
         """

@@ -264,7 +264,11 @@ class Judge:
     def judgeAgain(self, flow: Flow, name: str) -> Decision | Deferred[Decision]:
         """See L{IJudge.judgeAgain}."""
         subject = self.rules.subject(flow)
-        subject.call(Known((name,) if name else ()))
+        if name or not subject.place.fake:
+            subject.call(Known((name,) if name else ()))
+        else:
+            # No rule was about names then; what a fake address stands for was known all the same.
+            subject.call(self._namesOf(flow))
         subject.answer = ScriptAnswer()
         decided = self._untold()._begin(subject, None)
         return decided.addCallback(_quiet) if isinstance(decided, Deferred) else _quiet(decided)

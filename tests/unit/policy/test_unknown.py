@@ -456,6 +456,14 @@ class AgainTests(UnknownCase):
             assert isinstance(decision, Decision)
             self.assertEqual((decision.rule, decision.name, self.asked), (rule, name, asked))
 
+    def test_fake(self) -> None:
+        """A fake address has its name, though nobody needed it when the flow began."""
+        judge = self.makeJudge(BLOCKED, dnsMode="fake-ip")
+        self.names["198.19.0.9"] = Known(("ads.example",))
+        decision = judge.judgeAgain(flow("tcp 198.19.0.9:443"), "")
+        assert isinstance(decision, Decision)
+        self.assertEqual((decision.rule, decision.name), ("#1", "ads.example"))
+
     def test_quiet(self) -> None:
         """It is not for the log, and takes no sentence from a flow that is."""
         judge = self.makeJudge()
