@@ -364,7 +364,7 @@ def spanOf(text: str) -> Span | None:
         number = int.from_bytes(inet_pton(AF_INET6 if six else AF_INET, host), "big")
     except (OSError, ValueError):
         return None
-    if slash and not (prefix.isascii() and prefix.isdigit()):
+    if slash and not (prefix.isascii() and prefix.isdigit() and len(prefix) <= 3):
         return _slowSpanOf(text)
     free = bits - int(prefix) if slash else 0
     if free < 0:

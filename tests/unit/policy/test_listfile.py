@@ -297,7 +297,7 @@ class NetworkLinesTests(SynchronousTestCase):
         """What is neither an address nor a network is not taken for one."""
         for text in (
             "", "x", "1.2.3", "1.2.3.4/33", "1.2.3.4/-1", "1.2.3.4/", "1.2.3.4/ 8", "::/129",
-            "fe80::1%eth0", "1.2.3.4/255.0.255.0",
+            "fe80::1%eth0", "1.2.3.4/255.0.255.0", f"1.2.3.4/{'9' * 5000}",
         ):  # fmt: skip
             self.assertIsNone(spanOf(text), text)
         self.assertEqual(spanOf("0.0.0.0/0"), (False, 0, 2**32 - 1))
