@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection
-from ipaddress import ip_network
+from collections.abc import Callable, Collection, Sequence
+from ipaddress import IPv4Network, ip_network
 from typing import Any, NamedTuple
 
 from nanotun.config import values
 from nanotun.config.domains import Pattern, listPath, pattern
 from nanotun.config.networks import NETWORK_LIMIT, PORT_LIMIT, Network
 from nanotun.config.selectors import SELECTOR_LIMIT, Selector, selectors
-from nanotun.config.times import TimeSpan, timeSpan
+from nanotun.config.times import TimeSpan, checkTogether, timeSpan
 from nanotun.errors import ConfigError, EntryError
 from nanotun.flow import Protocol
 
@@ -103,6 +103,8 @@ class _Kind(NamedTuple):
     @ivar several: the same for several.
     @ivar limit: how many there may be.
     @ivar whole: the beginnings of a text in a list that is one value, with all its commas.
+    @ivar check: takes the texts that stand in one, and raises L{ConfigError} if it is not clear
+        what they mean together.
     """
 
     parse: Callable[[str], Any]
@@ -110,12 +112,22 @@ class _Kind(NamedTuple):
     several: str
     limit: int
     whole: tuple[str, ...] = ("file:",)
+    check: Callable[[Sequence[str]], None] = lambda texts: None
 
 
 def _network(text: str) -> Network | ListFile:
     if text.startswith("file:"):
         return ListFile(listPath(text))
-    return ip_network(text, strict=False)
+    network = ip_network(text, strict=False)
+    if isinstance(network, IPv4Network):
+        return network
+    if network.network_address.scope_id is not None:
+        raise ConfigError(f": {text[:60]} is of one interface only; leave out what follows the %")
+    mapped = network.network_address.ipv4_mapped
+    if mapped is not None and network.prefixlen >= 96:
+        meant = ip_network(f"{mapped}/{network.prefixlen - 96}")
+        raise ConfigError(f": no flow has {text[:60]}, which is IPv4-mapped; write {meant}")
+    return network
 
 
 def _country(text: str) -> str:
@@ -176,7 +188,9 @@ _KINDS = {
     ),
     "ports": _Kind(_ports, f"a port {_PORTS}", f"ports {_PORTS}", PORT_LIMIT),
     "sources": _ADDRESSES,
-    "times": _Kind(timeSpan, f"a time, such as {_TIMES}", f"times, such as {_TIMES}", 256),
+    "times": _Kind(
+        timeSpan, f"a time, such as {_TIMES}", f"times, such as {_TIMES}", 256, check=checkTogether
+    ),
 }
 
 _KEYS = ("to", *_KINDS, "not", "lan")
@@ -304,7 +318,12 @@ def _values(value: object, kind: _Kind, *path: str | int) -> tuple[Any, ...]:
         rule, whole = f"must be {kind.several}", ()
     found: dict[object, None] = {}
     for each, place in given:
-        for text in _texts(each, rule, whole, place):
+        texts = _texts(each, rule, whole, place)
+        try:
+            kind.check(texts)
+        except ConfigError as error:
+            raise EntryError(str(error), *place) from None
+        for text in texts:
             try:
                 found[kind.parse(text)] = None
             except ConfigError as error:

@@ -5,6 +5,8 @@ The values of a rule's C{times}: days of the week, and times of the day.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from nanotun.errors import ConfigError
@@ -73,3 +75,20 @@ def timeSpan(text: str) -> TimeSpan:
             f": {text} ends when it begins; leave the hours out if the whole day is meant"
         )
     return TimeSpan(days, first, last)
+
+
+def checkTogether(texts: Sequence[str]) -> None:
+    """
+    Check values that stand in one text, with commas between them.
+
+    @raise ConfigError: with the end of a sentence; a day may be meant to have the hours of the
+        next one.
+    """
+    for text, following in pairwise(texts):
+        days, hours = _FORM.fullmatch(text), _FORM.fullmatch(following)
+        if days and hours and not days[3] and hours["begin"] and hours[3]:
+            its = following[max(hours.end("begin"), hours.end("end")) :].strip()
+            raise ConfigError(
+                f": it is not clear whether {text} has the hours of {following}; write "
+                f"{text} {its}, {following} if so, else {following}, {text}"
+            )

@@ -261,6 +261,14 @@ WRONG = (
         "{to: a, sources: [x]}",
         f", sources, entry 1 must be an address or a network, such as {_NETWORKS} 'x'.",
     ),
+    (
+        "{to: a, networks: ['fe80::1%eth0']}",
+        ", networks, entry 1: fe80::1%eth0 is of one interface only; leave out what follows the %.",
+    ),
+    (
+        "{to: a, networks: '::ffff:10.0.0.0/104'}",
+        ", networks: no flow has ::ffff:10.0.0.0/104, which is IPv4-mapped; write 10.0.0.0/8.",
+    ),
     ("{to: a, networks: 'file:a'}", ", networks: file:a has no absolute path; write file:/PATH."),
     ("{to: a, ports: https}", f", ports must be ports {_PORTS} 'https'."),
     ("{to: a, ports: [0]}", f", ports, entry 1 must be a port {_PORTS} '0'."),
@@ -276,6 +284,16 @@ WRONG = (
         "{to: a, processes: 'uid:a b'}",
         ", processes must be processes: a name such as curl, a path such as /usr/bin/curl, pid:N, "
         "uid:N, uid:USER, cgroup:/PATH or unit:NAME.service; not 'uid:a b'.",
+    ),
+    (
+        "{to: a, times: ['Sa', 'Mo,We 08:00-18:00']}",
+        ", times, entry 2: it is not clear whether Mo has the hours of We 08:00-18:00; write "
+        "Mo 08:00-18:00, We 08:00-18:00 if so, else We 08:00-18:00, Mo.",
+    ),
+    (
+        "{to: a, times: 'Mo-Fr 08:00-18:00, Sa, Su-Mo08:00-09:00'}",
+        ", times: it is not clear whether Sa has the hours of Su-Mo08:00-09:00; write "
+        "Sa 08:00-09:00, Su-Mo08:00-09:00 if so, else Su-Mo08:00-09:00, Sa.",
     ),
     ("{to: a, times: 8-18}", f", times must be times, {_TIMES} '8-18'."),
     (
