@@ -360,12 +360,8 @@ class Judge:
         flow = subject.flow
         if subject.owner is not None or subject.name is not None:
             decision = _completed(decision, subject.owner, subject.name or "")
-        if (
-            decision.rule == "script"
-            and not self._directAllowed
-            and (decision.verdict is Verdict.DIRECT or decision.upstream in self._bare)
-        ):
-            decision = _notAllowed(decision)
+        if decision.rule == "script" and not self._directAllowed:
+            decision = _ifAllowed(decision, self._bare)
         return self._routed(flow, decision, subject.local and not subject.place.fake)
 
     def _routed(
@@ -415,8 +411,10 @@ def _carried(carrier: Carrier | None, flow: Flow, decision: Decision) -> Decisio
     return Decision(Verdict.DIRECT, "vpn", reason, carrier.owner, name=decision.name)
 
 
-def _notAllowed(decision: Decision) -> Decision:
-    """What becomes of a script's decision to send a flow past the proxy."""
+def _ifAllowed(decision: Decision, bare: Container[str]) -> Decision:
+    """What becomes of a script's decision if it may not send a flow past the proxy."""
+    if decision.verdict is not Verdict.DIRECT and decision.upstream not in bare:
+        return decision
     return Decision(
         Verdict.REJECT,
         "not-allowed",
