@@ -92,9 +92,14 @@ class UpstreamChecks(TunnelCase):
         self.assertIn(f"The proxy {self.office.url()}", daemon.log())
 
     def test_reload(self) -> None:
-        """A reload that swaps the two changes new flows only."""
+        """A reload that swaps the two changes new flows only, TCP and UDP."""
         daemon = self.daemon(**self.settings())
         open_ = [self.assertCarried(peer) for peer in (self.here, self.there)]
+        servers = [self.udpServer(echo, family, port=self.there.port) for family in FAMILIES]
+        talks = [self.datagrams(self.there.port, family.world) for family in FAMILIES]
+        for talk in talks:
+            self.assertEchoes(talk)
+        self.assertNotIn("udpassociate", self.usual.journal.read_text())
         swapped = {
             **self.settings(),
             "proxy": self.office.url(),
@@ -107,8 +112,14 @@ class UpstreamChecks(TunnelCase):
             self.assertCarried(peer)
         for proxy in (self.usual, self.office):
             self.assertEqual(self.asked(proxy), [1, 1, 0])
-        for sock in open_:
+        for sock in (*open_, *talks):
             self.assertEchoes(sock)
+        # Each still has its port at the proxy that it had.
+        self.assertEqual([len(server.sources()) for server in servers], [1, 1])
+        self.assertNotIn("udpassociate", self.usual.journal.read_text())
+        for family in FAMILIES:
+            self.assertEchoes(self.datagrams(self.there.port, family.world))
+        self.assertIn("udpassociate", self.usual.journal.read_text())
 
 
 class LocalUpstreamChecks(RoutesCase):
