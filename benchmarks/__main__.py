@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks import load, report
 from benchmarks.cases import CASES, Case
 from benchmarks.noise import Noise, waitForQuiet
-from benchmarks.setups import SETUPS, Opened, Setup
+from benchmarks.setups import RULED, SETUPS, Opened, Setup
 from tests.e2e.case import missing
 from tests.e2e.lab.nameserver import Unbound
 from tests.e2e.lab.process import LabError
@@ -101,10 +101,15 @@ def chosen(parser: argparse.ArgumentParser, names: str, known: Sequence[str]) ->
 
 def arguments(argv: list[str] | None) -> tuple[list[Case], list[Setup], int, float, float]:
     """Read the command line: cases, setups, rounds, seconds and patience."""
-    cases, setups = [case.name for case in CASES], [setup.name for setup in SETUPS]
+    known = (*SETUPS, *RULED)
+    cases, setups = [case.name for case in CASES], [setup.name for setup in known]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--cases", default="", help=f"some of {', '.join(cases)}, or prefixes")
-    parser.add_argument("--setups", default="", help=f"some of {', '.join(setups)}, or prefixes")
+    parser.add_argument(
+        "--setups",
+        default="",
+        help=f"some of {', '.join(setups)}, or prefixes; default the first {len(SETUPS)}",
+    )
     parser.add_argument("--rounds", type=int, help=f"default {ROUNDS}; the setups take turns")
     parser.add_argument("--seconds", type=float, help=f"of one measurement; default {SECONDS:g}")
     parser.add_argument("--quick", action="store_true", help="one short round, without iperf3")
@@ -118,10 +123,10 @@ def arguments(argv: list[str] | None) -> tuple[list[Case], list[Setup], int, flo
     given = parser.parse_args(argv)
     default = [name for name in cases if not (given.quick and name.startswith("iperf3"))]
     wantedCases = chosen(parser, given.cases, cases) or set(default)
-    wantedSetups = chosen(parser, given.setups, setups) or set(setups)
+    wantedSetups = chosen(parser, given.setups, setups) or {setup.name for setup in SETUPS}
     return (
         [case for case in CASES if case.name in wantedCases],
-        [setup for setup in SETUPS if setup.name in wantedSetups],
+        [setup for setup in known if setup.name in wantedSetups],
         given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS),
         given.seconds or (QUICK_SECONDS if given.quick else SECONDS),
         given.wait,

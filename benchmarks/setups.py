@@ -19,11 +19,15 @@ class Setup(NamedTuple):
     @ivar name: its heading in the table.
     @ivar stackMode: the engine, or empty for no tunnel.
     @ivar dante: whether traffic passes through dante.
+    @ivar rules: how many rules there are, none of which holds.
+    @ivar script: the text of a script, or empty.
     """
 
     name: str
     stackMode: str
     dante: bool
+    rules: int = 0
+    script: str = ""
 
     @property
     def speaksSocks(self) -> bool:
@@ -39,6 +43,28 @@ SETUPS = (
     Setup("gvisor+direct", "gvisor", False),
     Setup("simple+direct", "simple", False),
 )
+
+SCRIPT = """\
+def flow(flow):
+    return "direct" if flow.isBelow("example.net") else None
+"""
+
+#: Measured only if they are asked for.
+RULED = (
+    Setup("gvisor+10rules", "gvisor", True, 10),
+    Setup("gvisor+1000rules", "gvisor", True, 1000),
+    Setup("gvisor+script", "gvisor", True, script=SCRIPT),
+)
+
+
+def rulesOf(many: int) -> list[dict[str, object]]:
+    """Rules about domains and networks by turns, to which no flow of the benchmarks leads."""
+    return [
+        {"to": "direct", "networks": f"11.{number >> 8}.{number & 255}.0/24"}
+        if number % 2
+        else {"to": "direct", "domains": [f"{name}{number}.example.net" for name in "abc"]}
+        for number in range(many)
+    ]
 
 
 class Opened:
@@ -62,6 +88,10 @@ class Opened:
         self.figures: dict[str, float] = {}
         self.daemon: Daemon | None = None
         if setup.stackMode:
+            script = directory / "script.py"
+            if setup.script:
+                directory.mkdir()
+                script.write_text(setup.script)
             self.daemon = Daemon(
                 lab.app,
                 directory,
@@ -70,6 +100,8 @@ class Opened:
                 dns=[IPV4.world],
                 connectTimeout="10s",
                 logLevel="warn",
+                rules=rulesOf(setup.rules) or None,
+                script=str(script) if setup.script else None,
             )
             lab.routeThroughTunnel()
 
