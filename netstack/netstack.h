@@ -219,7 +219,7 @@ int ns_join(int64_t handle, uint64_t flow, int fd, void *leftover, size_t length
 /* Finds out what name a waiting flow asks for in its first bytes: in a TLS ClientHello, the
  * Host of an HTTP/1 request, or a QUIC Initial.  A TCP flow is accepted for that, without an
  * upstream: from now on ns_refuse and ns_drop reset it.  At most once for a flow.  1: ns_name
- * has it now.  0: NS_EVENT_SNIFFED follows, for TCP at most 300 ms after the app has
+ * has it now.  0: NS_EVENT_SNIFFED follows, for TCP at most a second after the app has
  * completed the handshake, for UDP within 100 ms; unless the flow is decided or
  * NS_EVENT_ABANDONED comes before.  -ENOENT: no such flow waits.  -EALREADY: a second call.
  * -EMFILE: too many flows are joined; the flow still waits as it was. */

@@ -46,7 +46,7 @@ class IFlowRequest(Interface):
         now on L{refuse} and L{drop} reset the connection.
 
         @return: fires with the name in lower case without a final dot, or with the empty
-            text, at most 300 ms after the app has completed the handshake.  It
+            text, at most a second after the app has completed the handshake.  It
             does not fire if the app gives up; it may be cancelled, and does not fail
             otherwise.
         @raise OSError: a second call.

@@ -4,29 +4,52 @@ Names that are read from the first bytes of a flow: what that costs, and what it
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
+import ssl
 import time
 
 from tests.e2e.case import engines
 from tests.e2e.lab import curl, nameserver
+from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, Family
 from tests.e2e.rules_case import HTTP, HTTPS, NOBODY, SHARED, RulesCase, addressOf
 
 LENGTH = 5 * 1024 * 1024
 
-LOOK_SECONDS = 0.3
+LOOK_SECONDS = 1.0
 """Seconds that the first bytes of an app are waited for."""
 
 BANNER = b"220 ready\r\n"
 
 KINDS = ("A", "AAAA")
 
+SOURCES = ["10.79.0.0/30", "fd79::/64"]
+"""Addresses of other machines."""
+
 
 def greet(connection: socket.socket) -> bytes:
     """Speak first, and return what is answered."""
     connection.sendall(BANNER)
     return connection.recv(100)
+
+
+def clientHello(name: str) -> bytes:
+    """The first bytes of a TLS client."""
+    outgoing = ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+def hearAll(connection: socket.socket) -> bytes:
+    """Return what comes until the end."""
+    heard = b""
+    while data := connection.recv(65536):
+        heard += data
+    return heard
 
 
 class SniffingChecks(RulesCase):
@@ -70,6 +93,59 @@ class SniffingChecks(RulesCase):
             self.assertGreater(seconds, LOOK_SECONDS - 0.05)
             self.assertLess(seconds, LOOK_SECONDS + 0.7)
         self.assertEndsWell(daemon)
+
+    def test_pieces(self) -> None:
+        """
+        A name that comes in pieces is read, one that takes too long is not, and the server gets
+        every byte in either case.
+        """
+        peer = self.peer(hearAll)
+        daemon = self.ruled(sniff=True, sniffPorts=[peer.port])
+        hello = clientHello("www.corp.example")
+        for family in FAMILIES:
+            for pause, usual in ((0.3, 0), (0.7, 1)):
+                with (
+                    self.carried(usual=usual, office=1 - usual),
+                    self.lab.app.connect((addressOf("www.corp.example", family), peer.port)) as app,
+                ):
+                    for piece in (hello[:1], hello[1:70], hello[70:]):
+                        app.sendall(piece)
+                        time.sleep(pause)
+                    app.shutdown(socket.SHUT_WR)
+                    self.assertEqual(peer.result(), hello)
+        self.assertEndsWell(daemon)
+
+    def test_held(self) -> None:
+        """Apps that go away or say nothing while their name is waited for leave nothing behind."""
+        daemon = self.ruled({"to": "reject", "domains": "corp.example"}, sniff=True)
+        address = (addressOf("www.corp.example", IPV4), HTTPS)
+        before = daemon.fds()
+        for _ in range(50):
+            self.lab.app.connect(address).close()
+        waitUntil(lambda: daemon.fds() <= before, 10, "the flows are over")
+        silent = [self.lab.app.connect(address) for _ in range(50)]
+        self.assertEndsWell(daemon)
+        for sock in silent:
+            with sock, contextlib.suppress(ConnectionResetError):
+                self.assertEqual(sock.recv(100), b"")
+
+    def test_machine(self) -> None:
+        """
+        The flow of another machine, which nobody was asked about, is judged by its name and by
+        its source.
+        """
+        machines = self.lab.plugMachines()
+        self.ruled({"to": "office", "domains": "corp.example", "sources": SOURCES}, sniff=True)
+        options = ("-q", "-sS", "-m", "10", "--cacert", str(self.ca.cert))
+        for family in FAMILIES:
+            for name, usual in (("www.corp.example", 0), ("corp.example.org", 1)):
+                hidden = self.hidden(name, family)
+                with self.carried(usual=usual, office=1 - usual):
+                    done = machines.run(["curl", *options, *hidden, f"https://{name}/peer"])
+                self.assertEqual(done.stdout, "127.0.0.1")
+            with self.carried(usual=1):
+                hidden = self.hidden("www.corp.example", family)
+                self.fetch("www.corp.example", family, *hidden)
 
     def test_unlistedPort(self) -> None:
         """At a port that is not one of sniffPorts nothing is waited for."""

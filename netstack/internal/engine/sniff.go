@@ -16,8 +16,10 @@ import (
 )
 
 // sniffWait is how long an accepted app may take to say a name. Those whose servers speak
-// first wait that long; browsers speak within a round trip of the device.
-var sniffWait = 300 * time.Millisecond
+// first wait that long. Browsers speak within a round trip of the device, but git with
+// GnuTLS reads the certificates of all authorities before its first byte: that takes it
+// 0.2 s, and more than twice as long on a slow or busy machine.
+var sniffWait = time.Second
 
 // heldFlow is what a flow has more while its app is accepted and its decision still to be
 // made. What the app sends stays in the endpoint, which is only peeked at.
