@@ -98,7 +98,7 @@ class RulesCase(ProgramsCase):
     """
 
     seconds = 120
-    programs = ("openssl", "stunnel", "tcpdump")
+    programs: tuple[str, ...] = ("openssl", "stunnel", "tcpdump")
 
     def setUp(self) -> None:
         """Start everything but the daemon."""

@@ -4,10 +4,14 @@ Rules about names, by programs with ways of their own: Chromium, git and dig.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from tests.e2e.case import engines
 from tests.e2e.lab.process import Child, run, waitUntil
+from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import Server
 from tests.e2e.lab.topology import FAMILIES, Family
 from tests.e2e.lab.udp import sink
@@ -20,15 +24,18 @@ GIT_PORT, GIT_TLS_PORT = 8000, 8443
 IDENTITY = ("-c", "user.name=lab", "-c", "user.email=lab@lab.example")
 
 
+def connects(proxy: Dante) -> int:
+    """How many connections a proxy has opened."""
+    return len(proxy.connects())
+
+
 class ClientChecks(RulesCase):
     """Real clients whose flows have names."""
 
     programs = (*RulesCase.programs, "chromium", "dig", "git")
 
-    def chromium(self, family: Family, name: str, *options: str) -> list[str]:
-        """A command that shows the page of a name, whose address it knows without asking."""
-        address = addressOf(name, family)
-        host = f"[{address}]" if ":" in address else address
+    def chromium(self, name: str, *options: str) -> list[str]:
+        """A command that shows a page of the web server."""
         return [
             "chromium",
             "--headless",
@@ -40,54 +47,71 @@ class ClientChecks(RulesCase):
             "--disable-component-update",
             "--ignore-certificate-errors",
             f"--user-data-dir={self.directory}/chromium",
-            f"--host-resolver-rules=MAP {name} {host},MAP * ~NOTFOUND",
             *options,
             "--dump-dom",
             f"https://{name}/peer",
         ]
+
+    def unasked(self, family: Family, name: str) -> str:
+        """An option of Chromium for a name that it asks nobody about."""
+        address = addressOf(name, family)
+        host = f"[{address}]" if ":" in address else address
+        return f"--host-resolver-rules=MAP {name} {host},MAP * ~NOTFOUND"
+
+    @contextlib.contextmanager
+    def allBy(self, name: str, count: Callable[[Dante], int]) -> Iterator[None]:
+        """Meanwhile only the proxy that a name belongs to is asked for anything."""
+        proxies = [self.office, self.usual] if name == CORP else [self.usual, self.office]
+        before = [count(proxy) for proxy in proxies]
+        yield
+        asked, others = (count(proxy) - old for proxy, old in zip(proxies, before, strict=True))
+        self.assertGreater(asked, 0, name)
+        self.assertEqual(others, 0, name)
 
     def test_browser(self) -> None:
         """Chromium's ClientHello, which is longer than a packet, has the name."""
         witness = self.witness()
         daemon = self.ruled(sniff=True)
         for family in FAMILIES:
-            for name, proxy, other in (
-                (CORP, self.office, self.usual),
-                (OTHER, self.usual, self.office),
-            ):
-                before = len(proxy.connects()), len(other.connects())
-                done = self.lab.app.run(self.chromium(family, name), timeout=40, check=False)
+            for name in (CORP, OTHER):
+                with self.allBy(name, connects):
+                    argv = self.chromium(name, self.unasked(family, name))
+                    done = self.lab.app.run(argv, timeout=40, check=False)
                 self.assertIn("127.0.0.1", done.stdout, name)
-                self.assertGreater(len(proxy.connects()), before[0], name)
-                self.assertEqual(len(other.connects()), before[1], name)
         self.assertEqual(witness.destinations(), {})
         self.assertEndsWell(daemon)
+
+    def test_browserAsks(self) -> None:
+        """What Chromium's own resolver was answered is the name, too."""
+        witness = self.witness()
+        for mode in ("fake-ip", "normal"):
+            daemon = self.ruled(dnsMode=mode)
+            for name in (CORP, OTHER):
+                with self.allBy(name, connects):
+                    done = self.app(*self.chromium(name), timeout=40)
+                self.assertIn("127.0.0.1", done.stdout, f"{mode} {name}")
+            self.assertEndsWell(daemon)
+        self.assertEqual(witness.destinations(), {})
 
     def test_quic(self) -> None:
         """The first datagrams of QUIC have the name, and reach the server by its proxy."""
         witness = self.witness()
         daemon = self.ruled(sniff=True)
         for family in FAMILIES:
-            for name, proxy, other in (
-                (CORP, self.office, self.usual),
-                (OTHER, self.usual, self.office),
-            ):
-                before = self.asked(proxy), self.asked(other)
+            for name in (CORP, OTHER):
                 server = self.udpServer(sink, family, addressOf(name, family), HTTPS)
-                argv = self.chromium(
-                    family, name, "--enable-quic", f"--origin-to-force-quic-on={name}:443"
-                )
-                child = Child(self.lab.app.argv(argv), self.directory / "chromium.log")
-                self.addCleanup(child.stop)
-                waitUntil(lambda heard=server.heard: heard, 20, "a datagram")  # type: ignore[misc]
-                child.stop()
+                forced = ("--enable-quic", f"--origin-to-force-quic-on={name}:{HTTPS}")
+                argv = self.chromium(name, self.unasked(family, name), *forced)
+                with self.allBy(name, self.asked):
+                    child = Child(self.lab.app.argv(argv), self.directory / "chromium.log")
+                    self.addCleanup(child.stop)
+                    waitUntil(partial(len, server.heard), 20, "a datagram")
+                    child.stop()
                 first, source = server.heard[0]
                 # An Initial packet of QUIC, version 1 or 2, in a datagram of full size.
                 self.assertEqual(first[0] & 0xC0, 0xC0)
                 self.assertGreaterEqual(len(first), 1200)
                 self.assertEqual(source[0], family.proxyOutside)
-                self.assertGreater(self.asked(proxy), before[0], name)
-                self.assertEqual(self.asked(other), before[1], name)
                 server.stop()
         self.assertEqual(witness.destinations(), {})
         self.assertEndsWell(daemon)
@@ -123,16 +147,14 @@ class ClientChecks(RulesCase):
 
     def clone(self, to: str, *options: str) -> None:
         """Clone through the second proxy."""
-        before = len(self.office.connects()), len(self.usual.connects())
         path = self.directory / to
         url = f"https://{CORP}:{GIT_TLS_PORT}/tree.git"
         # Its TLS library takes no such certificates.
         options = ("-c", "http.sslVerify=false", *options)
-        done = self.app("git", *options, "clone", "-q", url, str(path))
+        with self.allBy(CORP, connects):
+            done = self.app("git", *options, "clone", "-q", url, str(path))
         self.assertEqual(done.returncode, 0, done.stdout)
         self.assertEqual((path / "file").read_text(), "content\n")
-        self.assertGreater(len(self.office.connects()), before[0])
-        self.assertEqual(len(self.usual.connects()), before[1])
 
     def test_dig(self) -> None:
         """dig +tcp asks a server that it knows by name through that name's proxy."""

@@ -162,7 +162,7 @@ class VerdictChecks(RulesCase):
         for family in FAMILIES:
             with self.carried(usual=1):
                 self.peerOf(OTHER, family)
-        self.reload(daemon, "Changed: rules")
+        self.reload(daemon, "changed: rules;")
         self.list.write_text("<!DOCTYPE html>\n<html>404</html>\n")
         for _ in range(2):
             for family in FAMILIES:
