@@ -264,6 +264,57 @@ class FailsTests(ScriptCase):
         self.assertIn(f"{path}: flow; no processes; 5 s, then reject", done.stdout)
 
 
+class PlaceTests(ScriptCase):
+    """What a script in the daemon may do, and what becomes of its own connections."""
+
+    def test_rights(self) -> None:
+        """It is root's, but can neither become another user nor write others' files."""
+        other = Folder(1)
+        self.addCleanup(other.remove)
+        text = f"""
+            import os
+            def attempt(what, *arguments):
+                try:
+                    what(*arguments)
+                except PermissionError:
+                    return "refused"
+                return "done"
+            def flow(flow):
+                with open(os.path.dirname(__file__) + "/said", "a") as file:
+                    print(os.getuid(), file=file)
+                    print(attempt(os.setresuid, 1, 1, 0), file=file)
+                    print(attempt(open, "{other.write("x", "theirs")}", "a"), file=file)
+                return "reject"
+            """
+        self.scripted(text)
+        self.connectError(80)
+        self.assertEqual(self.folder.lines(), ["0", "refused", "refused"])
+
+    def test_ownConnections(self) -> None:
+        """Its own connections are asked about like any other, and leave through the proxy."""
+        text = f"""
+            import os
+            from twisted.internet import reactor
+            from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+            from twisted.internet.protocol import Protocol
+
+            def flow(flow):
+                with open(os.path.dirname(__file__) + "/said", "a") as file:
+                    print(flow, file=file)
+                if flow.port == 81:
+                    endpoint = TCP4ClientEndpoint(reactor, "{IPV4.world}", 82)
+                    connectProtocol(endpoint, Protocol()).addErrback(print)
+                    return "reject"
+                return "proxy"
+            """
+        peer = self.peer(lambda connection: connection.getpeername()[0], port=82)
+        self.scripted(text)
+        self.connectError(81)
+        self.assertIn(IPV4.proxyOutside, str(peer.result()))
+        asked = [f"tcp {IPV4.world}:{port}" for port in (81, 82)]
+        self.assertEqual(self.folder.lines(), asked)
+
+
 class ReloadTests(ScriptCase):
     """A script that changes."""
 
