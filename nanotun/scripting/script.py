@@ -155,8 +155,6 @@ class Script:
         """See L{IPart.stop}.  Answers that are awaited may still come."""
         self._stopped = True
         done = self._tell("stop")
-        self._slow.stop()
-        self._failures.stop()
         self.unload()
         return done
 
@@ -171,7 +169,9 @@ class Script:
         self.stop()
 
     def unload(self) -> None:
-        """Take no part in imports any more; all there is to do if it was never started."""
+        """Leave nothing behind, in imports or timers; enough if it was never started."""
+        self._slow.stop()
+        self._failures.stop()
         self._loaded.unload()
 
     def report(self) -> dict[str, Any]:

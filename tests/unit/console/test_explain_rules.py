@@ -131,6 +131,8 @@ class ScriptTests(ExplainCase):
             return Guard({os.geteuid()}, nameOf=nameOf)
 
         self.patch(scripts, "Guard", guard)
+        self.clock = Clock()
+        self.patch(answer, "steadyReactor", lambda: self.clock)
         folder = Path(self.mktemp()).resolve()
         folder.mkdir(0o700)
         self.script = folder / "flows.py"
@@ -163,6 +165,7 @@ class ScriptTests(ExplainCase):
         out = self.answer("broken.example", "--script-error", "rules")
         self.assertRegex(out, r"(?m)^  rule     default$")
         self.assertRegex(out, r"(?m)^  asked    script   the script .*flows\.py failed at line 6")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_start(self) -> None:
         """Its start is not called, and a note says so where the script was asked."""
