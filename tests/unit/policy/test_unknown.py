@@ -341,8 +341,9 @@ class ScriptTests(UnknownCase):
         self.original = flow("tcp 1.1.1.1:443", NEIGHBOUR)
         judge = self.makeJudge({"to": "reject"}, proxy=f"socks5://{NEIGHBOUR}:1080")
         self.assertDecided(judge, "tcp 1.1.1.1:443", "DIRECT local-proxy")
-        strict = self.makeJudge(proxy=f"socks5://{NEIGHBOUR}:1080", default="reject")
-        self.assertDecided(strict, "tcp 1.1.1.1:443", "DIRECT local-proxy")
+        for rules in ((), ({"to": "direct", "ports": 22},)):
+            strict = self.makeJudge(*rules, proxy=f"socks5://{NEIGHBOUR}:1080", default="reject")
+            self.assertDecided(strict, "tcp 1.1.1.1:443", "DIRECT local-proxy")
         script = FakeScript("reject")
         judge = self.makeJudge(script=script, proxy=f"socks5://{NEIGHBOUR}:1080")
         self.assertDecided(judge, "tcp 1.1.1.1:443", "DIRECT local-proxy")
