@@ -268,7 +268,7 @@ class Judge:
             subject.call(Known((name,) if name else ()))
         else:
             # No rule was about names then; what a fake address stands for was known all the same.
-            subject.call(self._namesOf(flow))
+            subject.call(self.namesOf(flow))
         subject.answer = ScriptAnswer()
         decided = self._untold()._begin(subject, None)
         return decided.addCallback(_quiet) if isinstance(decided, Deferred) else _quiet(decided)
