@@ -36,7 +36,7 @@ def flow(flow):
 class ExplainCase(TunnelCase):
     """Asks C{nanotun explain}, and the daemon what really happens."""
 
-    seconds = 90
+    seconds = 180  # Two processes for each flow.
 
     def explained(self, daemon: Daemon, flow: str) -> str:
         """The rule that C{explain} names with the daemon's configuration, and the daemon too."""
