@@ -196,7 +196,8 @@ class Query(NamedTuple):
     A DNS query to nanotun's relay.
 
     @ivar name: in lower case, without a dot at the end.
-    @ivar type: such as C{"A"}, C{"AAAA"}, C{"HTTPS"}; C{"TYPE4711"} for one without a name.
+    @ivar type: such as C{"A"}, C{"AAAA"}, C{"HTTPS"}; C{"TYPE4711"} for one without a name;
+        C{"CLASS3 TXT"} for another class than the Internet's.
     @ivar source: the IP address that asks.
     @ivar protocol: C{"udp"} or C{"tcp"}.
     """

@@ -1,9 +1,10 @@
 """
 Asks the user's script what to answer, before the relay or C{dnsMode: fake-ip} sees a query.
 
-The script hears of every query for data of the Internet, whatever its name looks like; what
-nanotun looks up for itself is none of those.  Everything else passes as if there were no
-script.
+The script hears of every question that a server could be asked, whatever its name or its class
+looks like: a server may well look the name up.  What nanotun looks up for itself is none of
+those.  What the relay answers itself (updates, transfers, messages that are malformed) passes as
+if there were no script.
 """
 
 from __future__ import annotations
@@ -213,25 +214,27 @@ class ScriptedDns:
 
 
 def _read(wire: bytes, client: Hashable, overTCP: bool) -> tuple[Query, ScriptQuery] | None:
-    """A query as a script sees it; L{None} if it is none for data of the Internet."""
+    """A query as a script sees it; L{None} if it has no name, or no server is asked."""
     try:
         query = readQuery(wire)
         if not query.question or query.flags & OPCODE or isTransfer(query):
             return None
         kind, klass = _COUNTS.unpack(query.question[-4:])
-        if klass != IN:
-            return None
         name = nameShown(readName(wire, HEADER_SIZE))
     except WireError:
         return None
     host = str(getattr(client, "host", ""))
     protocol = "tcp" if overTCP else "udp"
-    return query, ScriptQuery(name, TYPES.get(kind, f"TYPE{kind}"), host, protocol)
+    what = TYPES.get(kind, f"TYPE{kind}")
+    # As in RFC 3597, section 5.
+    return query, ScriptQuery(name, what if klass == IN else f"CLASS{klass} {what}", host, protocol)
 
 
 def _addresses(hosts: tuple[str, ...], wire: bytes, query: Query) -> bytes:
     """An answer with those of the addresses that the question is for, or without data."""
-    kind, _ = _COUNTS.unpack(query.question[-4:])
+    kind, klass = _COUNTS.unpack(query.question[-4:])
+    if klass != IN:
+        return errorReply(wire, query, NOERROR)
     family = {message.A: AF_INET, message.AAAA: AF_INET6}.get(kind)
     found = [
         made.record(kind, inet_pton(family, host))

@@ -13,7 +13,7 @@ from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.interfaces import IAnswering
-from nanotun.gateway.dns.message import AAAA, HTTPS, A
+from nanotun.gateway.dns.message import AAAA, HTTPS, A, errorReply, readQuery
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.dns.scripted import WAITING_LIMIT, ScriptedDns
 from nanotun.script import Query
@@ -89,6 +89,22 @@ class ScriptedDnsTests(SynchronousTestCase):
         ):
             self.ask(start + labels + end)
             self.assertEqual(self.script.queries[-1].name, text)
+
+    def test_otherClasses(self) -> None:
+        """
+        A query of another class than the Internet's tells its name to a server, too, so the
+        script hears of it; it is never given addresses.
+        """
+        chaos, every = (ask("a.example")[:-2] + each for each in (b"\0\3", b"\0\xff"))
+        self.script.reply = ScriptReply(refused=True)
+        self.ask(chaos)
+        self.ask(every)
+        types = [query.type for query in self.script.queries]
+        self.assertEqual(types, ["CLASS3 A", "CLASS255 A"])
+        self.assertEqual(([*map(rcode, self.got)], self.usual.asked), ([REFUSED] * 2, []))
+        self.script.reply = ScriptReply(addresses=("192.0.2.1",))
+        self.ask(chaos)
+        self.assertEqual(self.got[-1], errorReply(chaos, readQuery(chaos), 0))
 
     def test_left(self) -> None:
         """What the script leaves alone is answered, and cached, as without it."""
@@ -198,14 +214,14 @@ class ScriptedDnsTests(SynchronousTestCase):
 
     def test_others(self) -> None:
         """
-        What is no query for data of the Internet passes the script by, and so does everything if
-        the script answers no queries, or there is none.
+        What no server is asked passes the script by, and so does everything if the script answers
+        no queries, or there is none.
         """
         update = bytearray(ask())
         update[2] |= 5 << 3
-        chaos = ask()[:-2] + b"\0\3"
-        for wire in (bytes(update), chaos, b"junk", ask(kind=252)):
+        for wire in (bytes(update), b"junk", ask(kind=252)):
             self.ask(wire)
+        self.assertEqual(self.usual.asked, [])
         self.script.answersQueries = False
         self.ask(ask("b.example"))
         self.dns.configure(None)
