@@ -47,8 +47,13 @@ class Process(NamedTuple):
         return ""
 
 
-class NotLookedUp(AttributeError):
-    """C{flow.process} was read, but the script does not declare that it needs it."""
+class NotLookedUp(Exception):
+    """
+    C{flow.process} was read, but the script does not declare that it needs it.
+
+    It is no L{AttributeError}: C{getattr} with a default and C{match} take that for an answer,
+    and an allow-list would let a flow pass of which nothing is known.
+    """
 
 
 class _Missing:

@@ -19,9 +19,15 @@ _FAILURE = "nanotunFailure"
 
 
 def mentions(code: CodeType, name: str) -> bool:
-    """Whether code, or a function in it, has an attribute or a global variable of a name."""
+    """
+    Whether code, or a function in it, has an attribute or a global variable of a name, or a
+    pattern of C{match} with such an attribute, which are kept as a tuple.
+    """
     return name in code.co_names or any(
-        mentions(each, name) for each in code.co_consts if isinstance(each, CodeType)
+        mentions(each, name)
+        if isinstance(each, CodeType)
+        else isinstance(each, tuple) and name in each
+        for each in code.co_consts
     )
 
 

@@ -49,6 +49,7 @@ class FlowTests(SynchronousTestCase):
         self.assertIs(Flow(process=process).process, process)
         error = self.assertRaises(NotLookedUp, getattr, Flow(process=NOT_LOOKED_UP), "process")
         self.assertIn("needsProcess = True", str(error))
+        self.assertRaises(NotLookedUp, getattr, Flow(process=NOT_LOOKED_UP), "process", None)
 
     def test_closed(self) -> None:
         """A misspelt attribute is an error, also where it is set."""

@@ -29,6 +29,16 @@ UPDATER = """
 END = End("proxy", "script", 1, 2, 3.0, "closed")
 
 
+#: A script that reads an attribute without naming it where attributes are read.
+MATCHING = """
+from nanotun.script import Flow
+def flow(flow):
+    match flow:
+        case Flow(port=443, process=None):
+            return "reject"
+"""
+
+
 class AskTests(ScriptCase):
     """What a script is asked, and answers."""
 
@@ -126,6 +136,7 @@ class AskTests(ScriptCase):
             ("needsProcess = False\ndef flow(flow): return flow.process\n", False),
             ("import helper\ndef flow(flow): return helper.who(flow)\n", True),
             ("'process'\ndef flow(flow): return 'process'\n", False),
+            (MATCHING, True),
         ):
             self.assertIs(self.script(text).needsProcess, expected, text)
 
