@@ -137,6 +137,8 @@ class ScriptFinder:
         self._guard = guard
         self.files = {path}
         self.sources: list[Source] = []
+        # What was looked for beside the script and was not there.
+        self._missing: set[str] = set()
         self.code: list[CodeType] = []
 
     def find_spec(
@@ -173,7 +175,9 @@ class ScriptFinder:
         return code
 
     def isCurrent(self) -> bool:
-        """Whether L{read} would read the same of every file."""
+        """Whether L{read} would read the same of every file, and of no others."""
+        if any(map(os.path.isfile, self._missing)):
+            return False
         try:
             return all(self._guard.read(each.path, "") == each for each in self.sources)
         except ConfigError:
@@ -210,6 +214,7 @@ class ScriptFinder:
                 return spec_from_file_location(
                     name, path, loader=loader, submodule_search_locations=inside
                 )
+            self._missing.add(path)
         return None
 
 

@@ -287,6 +287,17 @@ class CurrentTests(ScriptCase):
         self.folder.write("flows.py", "import helper, os\n")
         self.assertFalse(finder.isCurrent())
 
+    def test_added(self) -> None:
+        """A neighbour that was not there when the script looked for it makes it another one."""
+        finder = self.load("try:\n    import extra\nexcept ImportError:\n    pass\n").finder
+        self.assertTrue(finder.isCurrent())
+        self.folder.write("extra.py", "VALUE = 1\n")
+        self.assertFalse(finder.isCurrent())
+        finder = self.load("import extra\n").finder
+        self.assertTrue(finder.isCurrent())
+        self.folder.write("extra/__init__.py", "VALUE = 2\n")
+        self.assertFalse(finder.isCurrent())
+
     def test_unsafe(self) -> None:
         """One that is gone, or that others can write now, is not current."""
         helper = self.folder.write("helper.py", "VALUE = 1\n")
