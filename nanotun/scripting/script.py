@@ -225,7 +225,8 @@ class Script:
         """Run the coroutine that a function returned, if it did, and log it if that fails."""
         if not _isWork(result):
             return None
-        if self.running >= RUNNING_LIMIT:
+        # There is one stop, and it may have to save what the others have left.
+        if self.running >= RUNNING_LIMIT and name != "stop":
             _drop(result)
             self._failures.tooMany(name, RUNNING_LIMIT)
             return None

@@ -238,6 +238,25 @@ class WaitingTests(ScriptCase):
         assert isinstance(answer, ScriptAnswer)
         self.assertEqual(answer.to, "reject")
 
+    def test_stopOfMany(self) -> None:
+        """However many others wait, the stop is run to its end."""
+        script = self.script("""
+            from twisted.internet.defer import Deferred
+            last, saved = Deferred(), []
+            async def ended(flow, end): await Deferred()
+            async def stop():
+                await last
+                saved.append("all")
+            """)
+        for _ in range(RUNNING_LIMIT):
+            script.ended(Flow(), End("proxy", "script", 1, 2, 3.0, "closed"))
+        inside = self.inside(script)
+        done = script.stop()
+        assert done is not None
+        inside.last.callback(None)
+        self.successResultOf(done)
+        self.assertEqual((inside.saved, self.logged), (["all"], []))
+
     def test_atOnce(self) -> None:
         """What is there before anything waits is no Deferred to the judge."""
         script = self.script("""
