@@ -167,21 +167,21 @@ class SniffingChecks(RulesCase):
         for family in FAMILIES:
             with self.carried(office=1):
                 self.fetch(one, family)
-        self.lookUp(*SHARED)
+        self.lookUp(two, one)
         for family in FAMILIES:
             for name in SHARED:
                 with self.carried(usual=1):
-                    self.assertEqual(self.fetch(name, family), "127.0.0.1")
+                    told = self.fetch(name, family, *self.hidden(name, family))
+                self.assertEqual(told, "127.0.0.1")
         self.assertEndsWell(daemon)
         daemon = self.ruled(rule, sniff=True)
-        self.lookUp(*SHARED)
+        self.lookUp(two, one)
         for family in FAMILIES:
-            with self.carried(office=1):
-                self.assertEqual(self.fetch(one, family), "127.0.0.1")
-            with self.carried(usual=1):
-                self.assertEqual(self.fetch(two, family), "127.0.0.1")
-            with self.carried(office=1):
-                self.assertIn(self.fetch(one, family, scheme="http"), family.proxyOutside)
+            for name, usual in ((one, 0), (two, 1)):
+                for scheme, port in (("http", HTTP), ("https", HTTPS)):
+                    hidden = self.hidden(name, family, port)
+                    with self.carried(usual=usual, office=1 - usual):
+                        self.assertTrue(self.fetch(name, family, *hidden, scheme=scheme))
         self.assertEndsWell(daemon)
 
     def refusal(self, family: Family) -> tuple[int, str]:
