@@ -17,6 +17,9 @@ from nanotun.scripting.slow import SlowCalls
 #: The attribute of a Deferred that has its failure.
 _FAILURE = "nanotunFailure"
 
+#: The attribute that counts who waits for one.
+_WAITING = "nanotunWaiting"
+
 
 def mentions(code: CodeType, name: str) -> bool:
     """
@@ -66,9 +69,18 @@ def branch(shared: Deferred[Any]) -> Deferred[Any]:
     What fires as a Deferred of the script's does.
 
     Several flows may wait for the same one.  By itself it would give the first its result, and
-    L{None} to the others, by which they would be left to the rules, or worse.
+    L{None} to the others, by which they would be left to the rules, or worse.  And the first
+    that gives up would give up for the others; so the last does.
     """
-    own: Deferred[Any] = Deferred(lambda _: shared.cancel())
+
+    def giveUp(_: object) -> None:
+        left = getattr(shared, _WAITING) - 1
+        setattr(shared, _WAITING, left)
+        if not left:
+            shared.cancel()
+
+    own: Deferred[Any] = Deferred(giveUp)
+    setattr(shared, _WAITING, getattr(shared, _WAITING, 0) + 1)
 
     def goOn(outcome: object) -> object:
         if isinstance(outcome, Failure):

@@ -206,6 +206,37 @@ class WaitingTests(ScriptCase):
                 (waits.errback if to == "reject" else waits.callback)(outcome)
                 self.assertEqual([self.successResultOf(each).to for each in answers], [to] * 3)
 
+    def test_sharedAndGivenUp(self) -> None:
+        """Whoever gives up, or is late, leaves the others waiting; the Deferred goes with the last."""
+        for function in (
+            "def flow(flow): return waits",
+            "async def flow(flow): return await waits",
+        ):
+            script = self.script(
+                f"from twisted.internet.defer import Deferred\nwaits = Deferred()\n{function}\n"
+            )
+            waits = self.inside(script).waits
+            gone, late = self.ask(script), self.ask(script)
+            self.clock.advance(4.0)
+            answered, other = self.ask(script), self.ask(script)
+            gone.cancel()
+            self.failureResultOf(gone, CancelledError)
+            self.clock.advance(1.0)
+            self.assertEqual(self.successResultOf(late).to, "reject")
+            self.assertNoResult(answered)
+            other.cancel()
+            self.failureResultOf(other, CancelledError)
+            waits.callback("office")
+            self.assertEqual(self.successResultOf(answered).to, "office")
+            script = self.script(
+                f"from twisted.internet.defer import Deferred\nwaits = Deferred()\n{function}\n"
+            )
+            for answer in [self.ask(script), self.ask(script)]:
+                self.assertFalse(self.inside(script).waits.called)
+                answer.cancel()
+                self.failureResultOf(answer, CancelledError)
+            self.assertTrue(self.inside(script).waits.called)
+
     def test_sharedLater(self) -> None:
         """One that has fired answers for those who come later, too."""
         script = self.script("""
