@@ -207,7 +207,7 @@ class WaitingTests(ScriptCase):
                 self.assertEqual([self.successResultOf(each).to for each in answers], [to] * 3)
 
     def test_sharedAndGivenUp(self) -> None:
-        """Whoever gives up, or is late, leaves the others waiting; the Deferred goes with the last."""
+        """Whoever gives up, or is late, leaves the others waiting, but for the last."""
         for function in (
             "def flow(flow): return waits",
             "async def flow(flow): return await waits",
