@@ -22,8 +22,8 @@ def openThrough(via: Via, proxy: Endpoint, name: str) -> Deferred[Connection]:
     @param proxy: a name is sent as it is, and not looked up here.
     @param name: of the proxy, at the beginning of an error.
     @return: as L{nanotun.interfaces.IUpstream.connect}, but what the upstream says of its
-        destination is an error of the proxy, and what is wrong with the upstream itself stays
-        that.
+        destination is an error of the proxy, and what is wrong with the upstream itself, or
+        with this machine, stays that.
     """
     begin = f"{name} cannot be reached through {via.name}"
     opened = via.upstream.connect(proxy)
@@ -40,7 +40,9 @@ def _checked(connection: Connection, begin: str) -> Connection:
 def _blamed(reason: Failure, begin: str) -> Any:
     error = reason.value
     late = isinstance(error, UpstreamTimeout) and not isinstance(error, DestinationSilent)
-    if late or isinstance(error, ProxyError) or not isinstance(error, UpstreamError):
+    # Of no kind: this machine's own trouble, such as too few descriptors.
+    ours = type(error) is UpstreamError or not isinstance(error, UpstreamError)
+    if late or ours or isinstance(error, ProxyError):
         return reason
     said = str(error)
     raise ProxyError(f"{begin}: {said[:1].lower()}{said[1:]}")

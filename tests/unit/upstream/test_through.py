@@ -207,6 +207,14 @@ class OpenThroughTests(ChainCase):
             self.assertIs(self.failureResultOf(dial).value, error)
         self.assertIdle()
 
+    def test_oursDown(self) -> None:
+        """What is wrong with this machine is the fault of no proxy."""
+        error = UpstreamError("There are no more file descriptors; raise the limit.")
+        dial = self.upstream.connect(DESTINATION)
+        self.via.fail(error)
+        self.assertIs(self.failureResultOf(dial).value, error)
+        self.assertIdle()
+
     def test_secondDown(self) -> None:
         """What the other upstream says of its destination is about the proxy."""
         for error in (
