@@ -92,10 +92,12 @@ class Routes:
             self._exceptions.readNow()
             # Before the first plan, so that no change is missed.
             self._monitor.start()
+            self._watch.start()
             self._reconcile()
             self._reconciler.checkKernel()
         except BaseException:
             self._monitor.stop()
+            self._watch.stop()
             if keeps:
                 self._log.warn("{sentence}", sentence=self._closed)
             else:
@@ -105,7 +107,6 @@ class Routes:
         self._wasClosed = keeps
         self._active = True
         self._follower.start()
-        self._watch.start()
         # Names that could not be looked up in time are looked up again at once.
         missing = not self._exceptions.complete
         self._refreshing.start(REFRESH, now=missing).addErrback(self._bug)

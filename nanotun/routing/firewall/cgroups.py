@@ -21,11 +21,15 @@ SEARCH_LIMIT = 4096
 
 def usualPath(unit: str) -> str:
     """
-    The group where systemd usually puts a system unit: a service is in C{system.slice}, and
-    a slice C{a-b.slice} in C{a.slice} (systemd.slice(5)).
+    The group where systemd usually puts a system unit: a service is in C{system.slice}, an
+    instance C{a@b.service} in C{system-a.slice} below it, and a slice C{a-b.slice} in
+    C{a.slice} (systemd.unit(5), systemd.slice(5)).
     """
     if not unit.endswith(".slice"):
-        return f"/system.slice/{unit}"
+        template, at, _ = unit.partition("@")
+        # A dash would mean one more slice.
+        escaped = template.replace("\\", "\\x5c").replace("-", "\\x2d")
+        return f"/system.slice/system-{escaped}.slice/{unit}" if at else f"/system.slice/{unit}"
     parts = unit.removesuffix(".slice").split("-")
     return "".join(f"/{'-'.join(parts[: n + 1])}.slice" for n in range(len(parts)))
 

@@ -167,6 +167,27 @@ class FakeMonitor(NetworkMonitor):
         self.listening = False
 
 
+class FakeWatch(CgroupWatch):
+    """
+    Hears nothing.
+
+    @ivar saw: of each start, how many rules there were; C{"stop"} of a stop.
+    """
+
+    def __init__(self, made: Any, kernel: Any) -> None:
+        super().__init__(None, "", (), made)
+        self.made, self.kernel = made, kernel
+        self.saw: list[object] = []
+
+    def start(self) -> None:
+        """Note it."""
+        self.saw.append(len(self.kernel.rules()))
+
+    def stop(self) -> None:
+        """Note it."""
+        self.saw.append("stop")
+
+
 class RoutesCase(RoutingCase):
     """
     With the part made of it.
@@ -191,6 +212,7 @@ class RoutesCase(RoutingCase):
         self.extra = ["firewall"]
         self.excluded: tuple[Network, ...] = ()
         self.monitor: FakeMonitor
+        self.watch: FakeWatch
 
     def routes(self, confirm: int = 0, **wishes: Any) -> Routes:
         """The routes, as a new process has them."""
@@ -206,7 +228,8 @@ class RoutesCase(RoutingCase):
             return self.monitor
 
         def makeWatch(made: Any) -> CgroupWatch:
-            return CgroupWatch(None, "", (), made)
+            self.watch = FakeWatch(made, self.kernel)
+            return self.watch
 
         def networkChanged() -> None:
             self.networks += 1

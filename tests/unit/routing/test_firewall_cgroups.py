@@ -14,8 +14,15 @@ class HierarchyTests(FirewallCase):
     """L{usualPath}."""
 
     def test_usualPath(self) -> None:
-        """Services are in system.slice, and slices in each other."""
+        """Services are in system.slice, instances in their template's, slices in each other."""
         self.assertEqual(usualPath("ssh.service"), "/system.slice/ssh.service")
+        instances = {
+            "db@15-main.service": "system-db.slice",
+            "vpn-client@a.service": r"system-vpn\x2dclient.slice",
+            r"a\x2db@c.service": r"system-a\x5cx2db.slice",
+        }
+        for unit, slice in instances.items():
+            self.assertEqual(usualPath(unit), f"/system.slice/{slice}/{unit}")
         self.assertEqual(usualPath("user.slice"), "/user.slice")
         self.assertEqual(usualPath("user-1000.slice"), "/user.slice/user-1000.slice")
 

@@ -56,6 +56,17 @@ class RoutesTests(RoutesCase):
         self.assertClean()
         self.assertTrue(self.kernel.closed)
 
+    def test_watch(self) -> None:
+        """A control group that is made while the rules are loaded is heard of, too."""
+        routes = self.routes()
+        routes.start()
+        self.assertEqual(self.watch.saw, [0])
+        self.there.clear()
+        self.watch.made()
+        self.assertEqual(self.there, ["firewall"])
+        routes.stop()
+        self.assertEqual(self.watch.saw, [0, "stop"])
+
     def test_firewallBeforeTraffic(self) -> None:
         """The firewall is in force as long as the rule that catches traffic."""
         routes = self.routes()
