@@ -26,7 +26,12 @@ from nanotun.log.trouble import TroubleLog
 from nanotun.upstream.group.health import Watch
 from nanotun.upstream.group.member import Member
 from nanotun.upstream.group.members import Members
-from nanotun.upstream.group.outcomes import DatagramOutcomes, IOutcomes, StreamOutcomes
+from nanotun.upstream.group.outcomes import (
+    DatagramOutcomes,
+    IOutcomes,
+    ProgramOutcomes,
+    StreamOutcomes,
+)
 from nanotun.upstream.group.policies import POLICIES
 from nanotun.upstream.group.tries import Tries
 from nanotun.upstream.proxy import ProxyUpstream
@@ -113,7 +118,7 @@ class GroupUpstream(Service):
             return upstream.connect(destination)
 
         candidates = self.members.order()[:TRIES]
-        return self._try(candidates, ask, self._streams, str(destination))
+        return self._try(candidates, ask, self._outcomes(own), str(destination))
 
     def associate(self, family: int, own: Own = common) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
@@ -185,6 +190,11 @@ class GroupUpstream(Service):
     def doubt(self, member: Member) -> None:
         """Check a member soon, since a flow's outcome raised a doubt about it."""
         self._watches[member].doubt()
+
+    def _outcomes(self, own: Own) -> IOutcomes:
+        if own is common:
+            return self._streams
+        return ProgramOutcomes(self._streams, lambda member: own(member) is not member.upstream)
 
     def _try(
         self,

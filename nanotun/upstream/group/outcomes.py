@@ -111,6 +111,32 @@ class StreamOutcomes:
 
 
 @implementer(IOutcomes)
+class ProgramOutcomes:
+    """
+    The outcomes of one program's connections.  A proxy that refuses its log-in does not refuse
+    those of the others, and is not at fault.
+
+    @param streams: takes all others.
+    @param isOwn: whether a member is asked with a log-in of the program's own.
+    """
+
+    def __init__(self, streams: StreamOutcomes, isOwn: Callable[[Member], bool]) -> None:
+        self.opened = streams.opened
+        self.answered = streams.answered
+        self.outrun = streams.outrun
+        self.doubtful = streams.doubtful
+        self._faulted = streams.faulted
+        self._isOwn = isOwn
+
+    def faulted(self, member: Member, error: UpstreamError) -> None:
+        """See L{IOutcomes.faulted}."""
+        if isinstance(error, AuthenticationError) and self._isOwn(member):
+            self.answered(member)
+        else:
+            self._faulted(member, error)
+
+
+@implementer(IOutcomes)
 class DatagramOutcomes:
     """
     The outcomes of associations.  A proxy that cannot relay UDP may still carry

@@ -55,7 +55,7 @@ class SoleUpstream(GroupUpstream):
         (member,) = self.members.all
         dial = own(member).connect(destination)
         return dial.addCallbacks(
-            self._opened, self._failed, callbackArgs=(began,), errbackArgs=(began,)
+            self._opened, self._failed, callbackArgs=(began,), errbackArgs=(began, own)
         )
 
     def associate(self, family: int, own: Own = common) -> Deferred[DatagramLeg]:
@@ -77,10 +77,10 @@ class SoleUpstream(GroupUpstream):
         self._streams.opened(member, self._clock.seconds() - began)
         return connection
 
-    def _failed(self, reason: Failure, began: float) -> Failure:
+    def _failed(self, reason: Failure, began: float, own: Own) -> Failure:
         (member,) = self.members.all
         if reason.check(CancelledError) is None:
-            tellOutcome(self._streams, member, reason.value)
+            tellOutcome(self._outcomes(own), member, reason.value)
         elif self._clock.seconds() - began >= DOUBT_TIME:
             self._streams.doubtful(member)
         return reason

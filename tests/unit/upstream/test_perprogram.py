@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun.errors import ConfigError, ProxyError, UpstreamRefused
+from nanotun.errors import AuthenticationError, ConfigError, ProxyError, UpstreamRefused
 from nanotun.flow import Endpoint
 from nanotun.interfaces import INamedDatagrams, IUpstream, UpstreamContext, Via
 from nanotun.log.trouble import TroubleLog
@@ -105,6 +105,27 @@ class PerProgramTests(GroupCase):
         self.addCleanup(self.own["wget"][1].answer().close)
         self.took(dial)
         self.assertIsNotNone(self.member(1).heardAt)
+
+    def test_refusedLogin(self) -> None:
+        """A log-in that a proxy refuses is tried at the next one, and the first stays healthy."""
+        curl = self.upstreamOf("curl")
+        for _ in range(FAULTS):
+            dial = curl.connect(DESTINATION)
+            self.own["curl"][0].fail(AuthenticationError("It does not accept curl."))
+            self.addCleanup(self.own["curl"][1].answer().close)
+            self.took(dial)
+        self.assertTrue(self.member(0).healthy)
+        self.assertEqual(self.member(0).health(self.clock.seconds()), "up")
+
+    def test_refusedCommonLogin(self) -> None:
+        """If the user name is no template, a proxy that refuses it is of no use to anybody."""
+        programs = PerProgram(self.group, lambda values, services: self.fakes, self.isFull)
+        for _ in range(FAULTS):
+            dial = programs.upstreamOf(valuesOf("curl")).connect(DESTINATION)
+            self.fakes[0].fail(AuthenticationError("It does not accept ann."))
+            self.addCleanup(self.fakes[1].answer().close)
+            self.took(dial)
+        self.assertFalse(self.member(0).healthy)
 
     def test_same(self) -> None:
         """One program has one upstream, and so one association; another has another."""
