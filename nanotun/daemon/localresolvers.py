@@ -23,6 +23,7 @@ from nanotun.owners.cgroups import CgroupTree
 from nanotun.owners.interfaces import ISockets
 from nanotun.owners.matching import Matcher
 from nanotun.owners.sockets import KernelSockets
+from nanotun.routing.host import chosenUsers
 
 #: Where nscd listens (nscd(8)), and what a unit or a user of it is called.
 NSCD_SOCKETS = ("/run/nscd/socket", "/var/run/nscd/socket")
@@ -72,6 +73,8 @@ class LocalResolvers:
         """
         if not (self._settings.autoDefaultRoute and self._settings.onlyProcesses):
             return ()
+        # A matcher's sentence about an unknown user would name another setting.
+        chosenUsers(self._settings.onlyProcesses)
         return (*self._nscd(), *self._server(), *self._resolved())
 
     def _nscd(self) -> Iterator[str]:

@@ -77,6 +77,7 @@ from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.syscalls import LinuxBpf
 from nanotun.router.crowds import CrowdLog
 from nanotun.router.router import FlowRouter, firstLeaving, firstPending
+from nanotun.routing.host import chosenUsers
 from nanotun.routing.make import makeAlone, makeLeftovers, makeRoutes
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.scripting.apart import RemoteScript
@@ -412,6 +413,8 @@ def checkFiles(settings: Settings) -> Checked:
     context = UpstreamContext(reactor, settings.connectTimeout, openStream, openDatagram)
     makeAll(inDialOrder(upstreamsOf(settings)), context, lambda entry, single: single[0])
     makeOwners(ownerOptions(settings), reactor, Recorder(LinuxBpf()), soughtBy(settings))
+    if settings.autoDefaultRoute:
+        chosenUsers(settings.onlyProcesses)
     about = describeScript(settings, reactor)
     lists = readLists(settings, os.geteuid())
     return Checked(lists.lists.notices, about, tuple(lists.described()))

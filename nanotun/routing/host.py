@@ -15,7 +15,7 @@ from nanotun.config.upstreams import firstHops
 from nanotun.errors import ConfigError, RoutingError
 from nanotun.linux.locality import isOwnAddress
 from nanotun.linux.neighbours import Relatives
-from nanotun.linux.users import uidOf
+from nanotun.linux.users import nearUser, uidOf
 from nanotun.routing.changes import readSysctl
 from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.values import (
@@ -67,9 +67,10 @@ def chosenUsers(chosen: Iterable[Selector], uidOf: Callable[[str], int] = uidOf)
     """
     found, unknown = excludedUsers(chosen, uidOf)
     if unknown:
+        name, near = unknown[0], nearUser(unknown[0])
+        advice = f"did you mean {near}?" if near else "write another name, or a number."
         raise ConfigError(
-            f"onlyProcesses names uid:{unknown[0]}, but this machine has no user {unknown[0]}; "
-            "write another name, or a number."
+            f"onlyProcesses names uid:{name}, but this machine has no user {name}; {advice}"
         )
     return found
 

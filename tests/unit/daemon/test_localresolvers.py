@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
 from nanotun.daemon.localresolvers import NSCD_SOCKETS, RESOLV_CONF, RESOLVED, LocalResolvers
+from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint, Protocol
 from nanotun.testing.owners import FakeSockets
 
@@ -90,6 +91,11 @@ class ResolversTests(SynchronousTestCase):
             self.assertTrue(self.sockets.closed)
         self.sockets.open.clear()
         self.assertSaid("names ::1", self.said("uid:53"))
+
+    def test_noUser(self) -> None:
+        """An unknown user is an error of the setting that names it."""
+        error = self.assertRaises(ConfigError, self.said, "uid:roott")
+        self.assertIn("onlyProcesses names uid:roott, but", str(error))
 
     def test_unknown(self) -> None:
         """A kernel that does not tell of its sockets stops no start."""

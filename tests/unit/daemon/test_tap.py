@@ -250,6 +250,13 @@ class MakeServiceTests(SynchronousTestCase):
         error = self.assertRaises(SystemExit, makeService, options)
         self.assertIn("no user no-such-user", str(error.code))
 
+    def test_noChosenUser(self) -> None:
+        """A check finds an unknown user of onlyProcesses, without whom no start succeeds."""
+        options = self.options("h", "--auto-route", "--only", "uid:no-such-user")
+        options.readSettings(0, {})
+        error = self.assertRaises(ConfigError, checkFiles, options.settings)
+        self.assertIn("onlyProcesses names uid:no-such-user", str(error))
+
     def test_lists(self) -> None:
         """What rules take from files is read before the fork, and told of at the start."""
         networks = Path(self.mktemp()).resolve()

@@ -87,6 +87,8 @@ class WishesTests(SynchronousTestCase):
             "another name, or a number.",
         )
         self.assertRaises(ConfigError, chosenUsers, selectors("uid:4294967295"))
+        near = self.assertRaises(ConfigError, chosenUsers, selectors("uid:roott"))
+        self.assertIn("no user roott; did you mean root?", str(near))
 
     def test_hosts(self) -> None:
         """The hosts of all proxies are returned once each; a unix socket has none."""
