@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from functools import partial
 
 from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
@@ -69,15 +70,14 @@ class DirectUpstream:
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
         context, (host, port) = self._context, destination
-        if literalAddress(host, port) is None and context.addresses is not None:
-            # The proxy of a chain, whose addresses others want to know as well.
-            addresses = context.addresses(host, port)
-        elif context.leadsIn(host):
+        isName = literalAddress(host, port) is None
+        if not isName and context.leadsIn(host):
             return fail(
                 UpstreamNetUnreachable(f"The route to {destination} leads into the tunnel again.")
             )
-        else:
-            addresses = HostAddresses(context.reactor, host, port)
+        # What has a name is the proxy of a chain, whose addresses others want to know as well.
+        find = (isName and context.addresses) or partial(HostAddresses, context.reactor)
+        addresses = find(host, port)
         return self._connector.open(addresses, destination=destination)
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:

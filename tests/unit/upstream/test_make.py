@@ -135,3 +135,10 @@ class MakeAllTests(SynchronousTestCase):
         self.assertFalse(made["two"].single[0].dials(Endpoint("192.0.2.2", 1)))
         receiver.resolutionComplete()
         self.assertTrue(made["two"].single[0].dials(Endpoint("192.0.2.2", 1)))
+
+    def test_directMemberAlone(self) -> None:
+        """It does so for a check that has no addresses in common with anything."""
+        self.context = self.context._replace(addresses=None, leadsIn=lambda host: 1 // 0 > 0)
+        made = self.make(entryOf("mixed", "socks5://192.0.2.1:1", "direct://"))
+        made["mixed"].single[1].connect(LiteralEndpoint("second.example", 1))
+        self.assertEqual([name for _, name in self.reactor.lookups], ["second.example"])
