@@ -53,11 +53,13 @@ class IJudge(Interface):
             not fail otherwise.
         """
 
-    def judgeAgain(flow: Flow, name: str) -> Decision | Deferred[Decision]:
+    def judgeAgain(flow: Flow, before: Decision) -> Decision | Deferred[Decision | None] | None:
         """
         Decide about a flow that is open already, by what was known when it began: neither is the
         script asked, nor is its name looked for.
 
-        @param name: that it was judged by; empty for none.  A fake address has its name anyway.
-        @return: without trouble; as for L{judge}.
+        @param before: what was decided then; has the name that it was judged by.  A fake
+            address has its name anyway.
+        @return: without trouble; as for L{judge}.  L{None} if it is in doubt, because the owner,
+            who was known then, matters and is not found any more.
         """

@@ -261,17 +261,20 @@ class Judge:
             subject.call(self.namesOf(flow))
         return self._begin(subject, sniff)
 
-    def judgeAgain(self, flow: Flow, name: str) -> Decision | Deferred[Decision]:
+    def judgeAgain(
+        self, flow: Flow, before: Decision
+    ) -> Decision | Deferred[Decision | None] | None:
         """See L{IJudge.judgeAgain}."""
-        subject = self.rules.subject(flow)
-        if name or not subject.place.fake:
-            subject.call(Known((name,) if name else ()))
-        else:
-            # No rule was about names then; what a fake address stands for was known all the same.
-            subject.call(self.namesOf(flow))
+        subject, name = self.rules.subject(flow), before.name
+        # No rule may have asked for it, but a fake address has one as long as the flow is open.
+        fake = subject.place.fake and not name
+        subject.call(self.namesOf(flow) if fake else Known((name,) if name else ()))
         subject.answer = ScriptAnswer()
         decided = self._untold()._begin(subject, None)
-        return decided.addCallback(_quiet) if isinstance(decided, Deferred) else _quiet(decided)
+        looks = self._owners is not None
+        if isinstance(decided, Deferred):
+            return decided.addCallback(_again, subject, before, looks)
+        return _again(decided, subject, before, looks)
 
     def _begin(self, subject: Subject, sniff: Sniff | None) -> Decision | Deferred[Decision]:
         """Look first whether it is a proxy's own flow that the firewall hides."""
@@ -446,6 +449,12 @@ def _mayHide(decision: Decision) -> bool:
     return decision.verdict is _PROXIED or decision.rule == "default" or decision.rule[0] == "#"
 
 
-def _quiet(decision: Decision) -> Decision:
-    """A decision that is not for the log."""
-    return decision._replace(trouble="")
+def _again(decision: Decision, subject: Subject, before: Decision, looks: bool) -> Decision | None:
+    """
+    What L{IJudge.judgeAgain} says of a decision.
+
+    @param looks: whether owners are looked for at all.
+    """
+    missing = looks and subject.owner is None and subject.asked & OWNER
+    lost = before.owner is not None and missing
+    return None if lost else decision._replace(trouble="")

@@ -86,7 +86,7 @@ class Rejudging:
         if flow.decision.rule == "script":
             return  # it may have asked a person
         assert self._judge is not None
-        decision = self._judge.judgeAgain(flow.flow, flow.decision.name)
+        decision = self._judge.judgeAgain(flow.flow, flow.decision)
         if not isinstance(decision, Deferred):
             self._decide(decision, flow)
             return
@@ -108,10 +108,11 @@ class Rejudging:
     def _broke(self, reason: Failure) -> None:
         self._log.failure("A flow cannot be judged again: internal error", failure=reason)
 
-    def _decide(self, decision: Decision, flow: OpenFlow) -> None:
+    def _decide(self, decision: Decision | None, flow: OpenFlow) -> None:
         assert self._upstreams is not None
-        lost = flow.decision.owner is not None and decision.owner is None
-        if lost or decision.rule in _MOMENTARY or self._upstreams.wayOf(decision) == flow.way:
+        if decision is None or decision.rule in _MOMENTARY:
+            return
+        if self._upstreams.wayOf(decision) == flow.way:
             return
         if self._end(flow):
             self._ended += 1

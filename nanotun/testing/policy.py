@@ -41,6 +41,7 @@ class FakeJudge:
     @ivar decisions: decisions by a destination's host; all other flows are proxied.
     @ivar judged: the flows that were judged, in order.
     @ivar again: flows that were judged again, each with the name that it is known by.
+    @ivar doubts: the destinations of flows about which it is in doubt then.
     @ivar sniffs: what each of them could have been sniffed by.
     """
 
@@ -48,6 +49,7 @@ class FakeJudge:
         self.decisions: dict[str, Decision] = {}
         self.judged: list[Flow] = []
         self.again: list[tuple[Flow, str]] = []
+        self.doubts: set[str] = set()
         self.sniffs: list[Sniff | None] = []
 
     def judge(self, flow: Flow, sniff: Sniff | None = None) -> Decision:
@@ -57,7 +59,9 @@ class FakeJudge:
         proxied = Decision(Verdict.PROXY, "default", "no other rule applies")
         return self.decisions.get(flow.destination.host, proxied)
 
-    def judgeAgain(self, flow: Flow, name: str) -> Decision:
+    def judgeAgain(self, flow: Flow, before: Decision) -> Decision | None:
         """See L{IJudge.judgeAgain}: as L{judge}."""
-        self.again.append((flow, name))
+        self.again.append((flow, before.name))
+        if flow.destination.host in self.doubts:
+            return None
         return self.decisions.get(flow.destination.host, self.judge(flow))

@@ -40,7 +40,7 @@ class JudgeContract:
                 self.assertEqual(decision.verdict, Verdict.PROXY)
                 self.assertTrue(decision.rule and decision.reason)
                 self.assertEqual(self.judge.judge(flow), decision)
-                self.assertEqual(self.judge.judgeAgain(flow, "")[:3], decision[:3])
+                self.assertEqual(self.judge.judgeAgain(flow, decision)[:3], decision[:3])
 
     def test_notSniffed(self) -> None:
         """No flow's first bytes are read where no rule is about names."""

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.flow import Decision, Flow, Known, Owner, ScriptAnswer, Verdict
+from nanotun.flow import Decision, Flow, Known, Owner, ScriptAnswer
 from nanotun.policy.judge import Judge, trace
 from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.script import NotLookedUp
@@ -19,6 +19,7 @@ CURL = Owner(77, 1000, "curl", selected=frozenset(("curl",)))
 OFFICE = {"office": "socks5://office.example:1080"}
 BY_NAME = {"to": "office", "domains": "corp.example"}
 BY_PROCESS = {"to": "office", "processes": "curl"}
+#: What was decided about a flow that is open already.
 BLOCKED = {"to": "reject", "domains": "ads.example"}
 
 
@@ -438,45 +439,3 @@ class TraceTests(UnknownCase):
         judge = self.makeJudge()
         decision = self.decide(judge, "tcp 1.1.1.1:443")
         self.assertEqual(trace(judge, flow("tcp 1.1.1.1:443"), decision), [])
-
-
-class AgainTests(UnknownCase):
-    """Flows that are open already."""
-
-    def test_again(self) -> None:
-        """Neither the script nor the first bytes are asked again, but the owner is."""
-        judge = self.makeJudge(BY_NAME, BY_PROCESS, BLOCKED, script=FakeScript("reject"))
-        self.names["1.1.1.1"] = Known(("ads.example",))
-        for name, rule, asked in (
-            ("corp.example", "#1", []),
-            ("ads.example", "#3", ["owner"]),
-            ("", "default", ["owner"]),
-        ):
-            self.asked.clear()
-            decision = judge.judgeAgain(flow("tcp 1.1.1.1:443"), name)
-            assert isinstance(decision, Decision)
-            self.assertEqual((decision.rule, decision.name, self.asked), (rule, name, asked))
-
-    def test_fake(self) -> None:
-        """A fake address has its name, though nobody needed it when the flow began."""
-        judge = self.makeJudge(BLOCKED, dnsMode="fake-ip")
-        self.names["198.19.0.9"] = Known(("ads.example",))
-        decision = judge.judgeAgain(flow("tcp 198.19.0.9:443"), "")
-        assert isinstance(decision, Decision)
-        self.assertEqual((decision.rule, decision.name), ("#1", "ads.example"))
-
-    def test_quiet(self) -> None:
-        """It is not for the log, and takes no sentence from a flow that is."""
-        judge = self.makeJudge()
-        again = judge.judgeAgain(flow("tcp 1.1.1.1:445"), "")
-        assert isinstance(again, Decision)
-        self.assertEqual((again.rule, again.trouble), ("lan-only-port", ""))
-        self.assertNotEqual(self.decide(judge, "tcp 1.1.1.1:445").trouble, "")
-        late: Deferred[Owner | None] = Deferred()
-        judge = self.makeJudge(excludedProcesses="curl")
-        self.patch(self.owners, "ownerOf", lambda asked: late)
-        waiting = judge.judgeAgain(flow("tcp 1.1.1.1:445"), "")
-        assert isinstance(waiting, Deferred)
-        late.callback(None)
-        decision = self.successResultOf(waiting)
-        self.assertEqual((decision.verdict, decision.trouble), (Verdict.REJECT, ""))

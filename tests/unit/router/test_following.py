@@ -212,12 +212,10 @@ class AgainTests(FollowCase):
 
     def test_doubt(self) -> None:
         """
-        A flow is left alone if its owner is not found any more, if routes are the reason, or if
-        the script has decided about it.
+        A flow is left alone if the judge is in doubt, if routes are the reason, or if the script
+        has decided about it.
         """
-        owner = Owner(5, 0, "curl")
         decisions = (
-            (Decision(Verdict.PROXY, "#1", owner=owner), REJECTED),
             (Decision(Verdict.PROXY, "#1"), Decision(Verdict.REJECT, "no-way")),
             (Decision(Verdict.PROXY, "#1"), Decision(Verdict.REJECT, "loop")),
             (Decision(Verdict.PROXY, "script"), REJECTED),
@@ -228,6 +226,11 @@ class AgainTests(FollowCase):
             number = self.join()
             self.reload(_7=after)
             self.assertIn(number, self.open)
+        number = self.join(OTHER)
+        judge = FakeJudge()
+        judge.doubts.add(OTHER.host)
+        self.configure(judge, again=True)
+        self.assertIn(number, self.open)
 
     def test_batches(self) -> None:
         """Many flows are judged in several turns of the reactor."""
@@ -255,7 +258,7 @@ class AgainTests(FollowCase):
         first, second = self.join(), self.join(OTHER)
         answers: list[Deferred[Decision]] = []
 
-        def judgeAgain(flow: Flow, name: str) -> Deferred[Decision]:
+        def judgeAgain(flow: Flow, before: Decision) -> Deferred[Decision]:
             answers.append(Deferred())
             return answers[-1]
 
@@ -274,7 +277,7 @@ class AgainTests(FollowCase):
         number = self.join()
         judge = FakeJudge()
         broken: Deferred[Decision] = Deferred()
-        self.patch(judge, "judgeAgain", lambda flow, name: broken)
+        self.patch(judge, "judgeAgain", lambda flow, before: broken)
         self.configure(judge, again=True)
         broken.errback(ZeroDivisionError())
         self.assertEqual((self.open, len(self.lines("critical"))), ({number}, 1))

@@ -17,7 +17,8 @@ from nanotun.upstream.handshakes import tlscarry
 from nanotun.upstream.handshakes.tls import TlsStream, makeContext
 from nanotun.upstream.handshakes.tlscarry import AppSide, WireSide, carryTls
 from nanotun.upstream.schemes.table import parseProxyURL
-from tests.unit.upstream.tlscarry_cases import RelayCase
+from tests.unit.upstream.tls_cases import CA
+from tests.unit.upstream.tlscarry_cases import Proxy, RelayCase
 from tests.unit.upstream.upstream_cases import DESTINATION, unmarkedContext
 
 
