@@ -253,7 +253,7 @@ class Gateway:
         key = server, self._via
         if key not in self._named:
             assert self._settings is not None
-            self._named[key] = self._queriesTo(self._settings, self._via, (server,))
+            self._named[key] = self._queriesTo(self._settings, self._via, (server,), ofScript=True)
         self._named.move_to_end(key)
         if len(self._named) > NAMED_LIMIT:
             self._named.popitem(last=False)[1].stop()
@@ -265,7 +265,7 @@ class Gateway:
             queries.stop()
 
     def _queriesTo(
-        self, settings: Settings, via: str, servers: Iterable[Endpoint]
+        self, settings: Settings, via: str, servers: Iterable[Endpoint], ofScript: bool = False
     ) -> ServerQueries:
         way = partial(self._way, via)
         datagrams = QueryAssociations(self._reactor, way, self._counters, makeIdent)
@@ -278,7 +278,7 @@ class Gateway:
             return UpstreamServer(server, way, datagrams, reactor, counters, report, mayFake)
 
         found = {server: serverAt(server) for server in servers}
-        return ServerQueries(self._reactor, found, self._counters)
+        return ServerQueries(self._reactor, found, self._counters, ofScript)
 
     def _isFaked(self, name: str) -> bool:
         return self._fakes is not None and self._fakes.fakes(name)

@@ -20,10 +20,11 @@ from nanotun.gateway.dns.servers import Servers
 
 class ServerQueries:
     """
-    The configured DNS servers, as an exchange asks them.
+    DNS servers, as an exchange asks them.
 
     @param servers: in the order of the configuration, by literal addresses; with none, every
         exchange ends without an answer.
+    @param ofScript: whether the script has named them, and not the configuration.
     """
 
     _log = Logger()
@@ -33,11 +34,13 @@ class ServerQueries:
         clock: IReactorTime,
         servers: Mapping[Endpoint, INameServer],
         counters: Counters,
+        ofScript: bool = False,
     ) -> None:
         self._clock = clock
         self._byEndpoint = dict(servers)
         self._servers = Servers(tuple(servers), random.random)
         self._counters = counters
+        self._ofScript = ofScript
 
     def order(self) -> tuple[Endpoint, ...]:
         """All servers, the one to ask first at the front."""
@@ -98,7 +101,14 @@ class ServerQueries:
         if not self._servers.failed(server, now, now - waited):
             return
         where = self._byEndpoint[server].where
-        if self._servers.noneAnswers:
+        if self._ofScript:
+            self._log.error(
+                "The DNS server {server}, which the script names, does not answer{where}, so the "
+                "queries that are sent there fail.",
+                server=server,
+                where=where,
+            )
+        elif self._servers.noneAnswers:
             self._log.error(
                 "No server of dns answers{where} ({servers}), so DNS queries go unanswered; set "
                 "dns to one that does.",

@@ -256,7 +256,7 @@ class ServerQueriesTests(SynchronousTestCase):
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 
-    def make(self, makeDatagram: Any) -> ServerQueries:
+    def make(self, makeDatagram: Any, ofScript: bool = False) -> ServerQueries:
         """The servers, asked past the proxy."""
         trouble = TroubleLog(self.reactor, Logger())
         self.addCleanup(trouble.stop)
@@ -267,7 +267,7 @@ class ServerQueriesTests(SynchronousTestCase):
             )
             for server in self.servers
         }
-        return ServerQueries(self.reactor, servers, self.counters)
+        return ServerQueries(self.reactor, servers, self.counters, ofScript)
 
     def test_ports(self) -> None:
         """Each query is sent with its own id from its own port."""
@@ -306,6 +306,18 @@ class ServerQueriesTests(SynchronousTestCase):
             formatEvent(line),
             f"No server of dns answers ({servers}), so DNS queries go unanswered; set dns to one "
             "that does.",
+        )
+
+    def test_scripts(self) -> None:
+        """Of a server that the script names, the error does not send anybody to dns."""
+        queries = self.make(makeDatagram, ofScript=True)
+        for _ in range(3):
+            queries.timedOut(self.servers[0], 1.5)
+        (line,) = self.lines
+        self.assertEqual(
+            formatEvent(line),
+            f"The DNS server {self.servers[0]}, which the script names, does not answer, so the "
+            "queries that are sent there fail.",
         )
 
     def test_noSocket(self) -> None:

@@ -9,21 +9,22 @@ import random
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.addresses import GATEWAY4
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.errors import EngineError
-from nanotun.flow import Datagram, Endpoint, Flow, Known, Protocol
+from nanotun.flow import Datagram, Endpoint, Flow, Known, Protocol, ScriptReply
 from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
 from nanotun.gateway.dns.message import SERVFAIL
 from nanotun.gateway.gateway import realNames
 from nanotun.interfaces import UpstreamSettings
-from nanotun.testing import FakeUpstream
+from nanotun.testing import FakeScript, FakeUpstream
 from nanotun.upstream.schemes.table import parseProxyURL
 from tests.unit.gateway.gateway_cases import (
     FakeEngine,
@@ -127,6 +128,34 @@ class GatewayTests(SynchronousTestCase):
         self.serve()
         self.reactor.turn()
         self.assertEqual((self.gateway.stats().cached, len(self.engine.sent)), (0, 1))
+
+    def test_scripted(self) -> None:
+        """The server that the script names is asked instead, and is blamed if it is silent."""
+        other = makeDatagram(socket.AF_INET)
+        other.bind(("127.0.0.1", 0))
+        self.addCleanup(other.close)
+        place = Endpoint(*other.getsockname())
+        script = FakeScript()
+        script.reply = ScriptReply(server=f"udp://{place}")
+        self.gateway.configure(self.settings, self.ways, script)
+        lines: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(cast("ILogObserver", observe))
+        self.addCleanup(globalLogPublisher.removeObserver, cast("ILogObserver", observe))
+        self.app(ask("a"))
+        wire, address = other.recvfrom(600)
+        other.sendto(answer(wire), address)
+        self.reactor.turn()
+        self.assertEqual(rcode(self.engine.sent[-1][0].payload), 0)
+        self.app(ask("b"))
+        for _ in range(ATTEMPTS):
+            self.reactor.advance(ATTEMPT_TIMEOUT)
+        self.assertEqual(rcode(self.engine.sent[-1][0].payload), SERVFAIL)
+        self.assertIn(f"The DNS server {place}, which the script names, does not answer", lines[-1])
+        self.assertRaises(BlockingIOError, self.server.recv, 600)
 
     def test_viaProxy(self) -> None:
         """
