@@ -27,7 +27,7 @@ from nanotun.policy.decisions import nameOf as upstreamOf
 from nanotun.router.openflows import OpenFlow, OpenFlows
 from nanotun.router.rejudging import Rejudging
 from nanotun.router.tally import Tally
-from nanotun.router.udp.associations import Associations
+from nanotun.router.udp.redirection import Redirection
 
 #: What a script is told of an error that ended a flow; other errors by their names.
 REASONS = {
@@ -54,7 +54,7 @@ class Following:
         gateway: IGateway,
         names: INames,
         tally: Tally,
-        associations: Associations,
+        redirection: Redirection,
         userName: Callable[[int], str] = nameOf,
     ) -> None:
         self.logFlows = False
@@ -63,7 +63,7 @@ class Following:
         self._gateway = gateway
         self._names = names
         self._tally = tally
-        self._associations = associations
+        self._redirection = redirection
         self._userName = userName
         self._judge: IJudge | None = None
         self._upstreams: IUpstreams | None = None
@@ -169,7 +169,7 @@ class Following:
         if flow.protocol is Protocol.TCP:
             return self._engine.endFlows([flow.id]) > 0
         self._open.forgetDatagrams(flow)
-        return self._associations.endOf(flow.source, known.upstream)
+        return self._redirection.endOf(flow.source, known.upstream)
 
     def _flowOf(self, known: OpenFlow, to: IScript) -> script.Flow:
         flow, decision = known.flow, known.decision

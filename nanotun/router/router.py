@@ -117,7 +117,7 @@ class FlowRouter:
         self.associations = Associations(engine, clock, self.trouble, self._said, names)
         self._redirection = Redirection(names, self.associations, self.trouble)
         self._undecided = UndecidedFlows()
-        self._following = Following(clock, engine, gateway, names, self.tally, self.associations)
+        self._following = Following(clock, engine, gateway, names, self.tally, self._redirection)
         self._pending: dict[int, PendingFlow] = {}
         self._stopped = False
         self.carried = 0

@@ -19,6 +19,7 @@ time that is counted from the beginning of the flow.
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
@@ -35,6 +36,18 @@ from nanotun.router.udp.associations import Associations
 WAITING_LIMIT = 512
 
 
+class _Lookup(NamedTuple):
+    """
+    A flow whose name is being looked up.
+
+    @ivar upstream: by which it is to leave.
+    """
+
+    request: IDatagramFlowRequest
+    upstream: IUpstream
+    looking: Deferred[list[str]]
+
+
 class Redirection:
     """
     Finds out where such flows really go.
@@ -48,7 +61,7 @@ class Redirection:
         self._associations = associations
         self._trouble = trouble
         # By flow id.
-        self._lookups: dict[int, tuple[IDatagramFlowRequest, Deferred[list[str]]]] = {}
+        self._lookups: dict[int, _Lookup] = {}
 
     def send(self, request: IDatagramFlowRequest, upstream: IUpstream) -> None:
         """Send a flow to the name behind its destination; or refuse or drop it."""
@@ -64,12 +77,26 @@ class Redirection:
         else:
             self._resolve(request, upstream, name)
 
+    def endOf(self, source: Endpoint, upstream: IUpstream) -> bool:
+        """See L{Associations.endOf}; of flows that wait for a lookup as well."""
+        lookups = list(self._lookups.values())
+        found = [
+            each
+            for each in lookups
+            if (each.request.flow.source, each.upstream) == (source, upstream)
+        ]
+        for each in found:
+            del self._lookups[each.request.flow.id]
+            each.looking.cancel()
+            each.request.drop()
+        return self._associations.endOf(source, upstream) or bool(found)
+
     def stop(self) -> None:
         """Cancel all lookups and drop their flows."""
         lookups, self._lookups = self._lookups, {}
-        for request, lookup in lookups.values():
-            lookup.cancel()
-            request.drop()
+        for each in lookups.values():
+            each.looking.cancel()
+            each.request.drop()
 
     def _resolve(self, request: IDatagramFlowRequest, upstream: IUpstream, name: str) -> None:
         """Send the flow by address."""
@@ -88,7 +115,7 @@ class Redirection:
             return
         flow = request.flow
         lookup = self._names.resolve(name, 6 if ":" in flow.destination.host else 4)
-        self._lookups[flow.id] = request, lookup
+        self._lookups[flow.id] = _Lookup(request, upstream, lookup)
         lookup.addCallbacks(
             self._found,
             self._notFound,

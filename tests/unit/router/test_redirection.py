@@ -256,6 +256,21 @@ class RedirectionTests(RedirectionCase):
         self.assertEqual(sorted(self.engine.dropped), [looking.flow.id, waiting.flow.id])
         self.assertEqual(self.names.pending, 0)
 
+    def test_endOf(self) -> None:
+        """
+        A source that is to go elsewhere sends nothing more the old way, though a name of it was
+        being looked up; other sources go on.
+        """
+        ended, other = self.ask(), self.ask(port=40001)
+        for _ in range(2):
+            self.upstream.answerDatagrams()
+        self.assertEqual(len(self.names.asked), 2)
+        self.assertTrue(self.router._redirection.endOf(ended.flow.source, self.upstream))
+        self.assertEqual(self.engine.dropped, [ended.flow.id])
+        self.names.answer("192.0.2.7")
+        self.assertEqual(list(self.engine.attached), [other.flow.id])
+        self.assertFalse(self.router._redirection.endOf(ended.flow.source, self.upstream))
+
 
 class NamedTests(RedirectionCase):
     """Tests for an upstream whose UDP relay may take names."""
