@@ -4,7 +4,8 @@ Asks the user's script what to answer, before the relay or C{dnsMode: fake-ip} s
 The script hears of every question that a server could be asked, whatever its name or its class
 looks like: a server may well look the name up.  What nanotun looks up for itself is none of
 those.  What the relay answers itself (updates, transfers, messages that are malformed) passes as
-if there were no script.
+if there were no script.  A query without a question, of which the script cannot be asked, is
+refused: a server would get all that is in it.
 """
 
 from __future__ import annotations
@@ -153,16 +154,18 @@ class ScriptedDns:
         if key in self._waiting:
             return False
         query, about = asked
+
+        def give(found: ScriptReply) -> bool:
+            return self._give(found, wire, query, client, reply, overTCP, largest)
+
+        if about is None:
+            return give(ScriptReply(refused=True))
         if len(self._waiting) >= WAITING_LIMIT:
             self.counters.queries += 1
             self.counters.limited += 1
             reply(errorReply(wire, query, SERVFAIL))
             return True
         answer = script.query(about)
-
-        def give(found: ScriptReply) -> bool:
-            return self._give(found, wire, query, client, reply, overTCP, largest)
-
         if isinstance(answer, ScriptReply):
             return give(answer)
         self._waiting[key] = answer
@@ -213,12 +216,18 @@ class ScriptedDns:
         return True
 
 
-def _read(wire: bytes, client: Hashable, overTCP: bool) -> tuple[Query, ScriptQuery] | None:
-    """A query as a script sees it; L{None} if it has no name, or no server is asked."""
+def _read(wire: bytes, client: Hashable, overTCP: bool) -> tuple[Query, ScriptQuery | None] | None:
+    """
+    A query, and what a script sees of it; L{None} if that is nothing.
+
+    @return: L{None} if no server is asked.
+    """
     try:
         query = readQuery(wire)
-        if not query.question or query.flags & OPCODE or isTransfer(query):
+        if query.flags & OPCODE or isTransfer(query):
             return None
+        if not query.question:
+            return query, None
         kind, klass = _COUNTS.unpack(query.question[-4:])
         name = nameShown(readName(wire, HEADER_SIZE))
     except WireError:

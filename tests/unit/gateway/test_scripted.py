@@ -106,6 +106,13 @@ class ScriptedDnsTests(SynchronousTestCase):
         self.ask(chaos)
         self.assertEqual(self.got[-1], errorReply(chaos, readQuery(chaos), 0))
 
+    def test_noQuestion(self) -> None:
+        """A query that asks nothing is refused: what it carries is nothing to ask the script of."""
+        wire = ask("secret.example")
+        self.ask(wire[:4] + b"\0\0" + wire[6:])
+        self.assertEqual((rcode(self.got[0]), self.usual.asked), (REFUSED, []))
+        self.assertEqual(self.script.queries, [])
+
     def test_left(self) -> None:
         """What the script leaves alone is answered, and cached, as without it."""
         self.ask(ask())
