@@ -118,6 +118,25 @@ class ReloadTests(TunnelCase):
         self.assertIn("debug [nanotun", daemon.log())
         self.assertEndsWell(daemon)
 
+    def test_judge(self) -> None:
+        """
+        With C{reloadFlows: judge} the flows end that the new rules refuse, though the rules before
+        were about processes; the others go on.
+        """
+        kept, ended = self.peer(echo), self.peer(echo)
+        url = self.dante().url()
+        rules = [{"to": "direct", "processes": "nanotun-nobody", "lan": True}]
+        daemon = self.daemon(proxy=url, reloadFlows="judge", rules=rules)
+        flows = [self.connect(peer.port) for peer in (kept, ended)]
+        rules = [{"to": "reject", "ports": str(ended.port), "lan": True}]
+        self.change(daemon, proxy=url, reloadFlows="judge", rules=rules)
+        self.assertEqual(self.reload(daemon), (0, "Changed: rules.\n", ""))
+        with self.assertRaises(ConnectionResetError):
+            flows[1].recv(1)
+        flows[0].sendall(b"goes on")
+        self.assertEqual(flows[0].recv(7), b"goes on")
+        self.assertIn("of 2 open connections, 1 were ended", daemon.log())
+
     def test_bad(self) -> None:
         """A bad file changes nothing, and the error is in the answer and the log."""
         peer = self.peer(echo)
