@@ -76,7 +76,7 @@ _nanotun() {
                 '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
                 '--script-error=[when the script fails\: reject the connection, or let the rules decide \[default\: reject\]]:MODE:(reject rules)' \
                 '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
-                '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
+                '--sniff[read the name from TLS, HTTP and QUIC where a rule or script needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--syslog[log to syslog in the place of stderr]' \
@@ -134,7 +134,7 @@ _nanotun() {
                 '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
                 '--script-error=[when the script fails\: reject the connection, or let the rules decide \[default\: reject\]]:MODE:(reject rules)' \
                 '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
-                '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
+                '--sniff[read the name from TLS, HTTP and QUIC where a rule or script needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
@@ -213,7 +213,7 @@ _nanotun() {
                 '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
                 '--script-error=[when the script fails\: reject the connection, or let the rules decide \[default\: reject\]]:MODE:(reject rules)' \
                 '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
-                '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
+                '--sniff[read the name from TLS, HTTP and QUIC where a rule or script needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
@@ -279,7 +279,7 @@ _nanotun() {
                 '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
                 '--script-error=[when the script fails\: reject the connection, or let the rules decide \[default\: reject\]]:MODE:(reject rules)' \
                 '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
-                '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
+                '--sniff[read the name from TLS, HTTP and QUIC where a rule or script needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
@@ -338,7 +338,7 @@ _nanotun() {
                 '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
                 '--script-error=[when the script fails\: reject the connection, or let the rules decide \[default\: reject\]]:MODE:(reject rules)' \
                 '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
-                '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
+                '--sniff[read the name from TLS, HTTP and QUIC where a rule or script needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--target=[HOST\:PORT that the proxy is to connect to]:VALUE:' \
@@ -396,7 +396,7 @@ _nanotun() {
                 '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
                 '--script-error=[when the script fails\: reject the connection, or let the rules decide \[default\: reject\]]:MODE:(reject rules)' \
                 '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
-                '--sniff[read the name from TLS, HTTP and QUIC where a rule needs it and none is known \[default\: false\]]' \
+                '--sniff[read the name from TLS, HTTP and QUIC where a rule or script needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
                 '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \

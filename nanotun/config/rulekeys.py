@@ -170,10 +170,10 @@ class RuleSettings:
         values.boolean,
         "false",
         "BOOL",
-        "read the name from TLS, HTTP and QUIC where a rule needs it and none is known",
+        "read the name from TLS, HTTP and QUIC where a rule or script needs it and none is known",
         doc="Whether to read the name that a connection asks for from its first bytes (TLS, "
-        "HTTP, QUIC), where a rule is about names and none is known.  A program then sees its "
-        "connection open before the destination has answered.",
+        "HTTP, QUIC), where a rule or script is about names and none is known.  A program then "
+        "sees its connection open before the destination has answered.",
         live=True,
     )
     sniffPorts: tuple[int, ...] = setting(

@@ -244,8 +244,8 @@ def _script(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if script:
         counts = (f"{script[name]} {name}" for name in ("asked", "failed", "late", "waiting"))
         text = f"{printable(script['path'])}: {', '.join(counts)}"
-        if script["blocked"]:
-            text += f"; it has blocked nanotun {script['blocked']} times"
+        if blocked := script["blocked"]:
+            text += f"; it has blocked nanotun {'once' if blocked == 1 else f'{blocked} times'}"
         yield "script", text
 
 

@@ -220,6 +220,9 @@ class TextTests(SynchronousTestCase):
         report["script"]["blocked"] = 3
         ((_, text),) = statusRows(report)
         self.assertTrue(text.endswith("; it has blocked nanotun 3 times"))
+        report["script"]["blocked"] = 1
+        ((_, text),) = statusRows(report)
+        self.assertTrue(text.endswith("; it has blocked nanotun once"))
         self.assertEqual(list(statusRows({"script": None})), [])
 
     def test_sizes(self) -> None:
