@@ -6,7 +6,7 @@ which is also given without a daemon, by the same code.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from socket import if_nametoindex
 from typing import Any, NamedTuple
 
@@ -27,12 +27,15 @@ from nanotun.daemon.reload import Live
 from nanotun.errors import RunningError
 from nanotun.flow import Decision, Endpoint, Protocol, Verdict
 from nanotun.interfaces import IScript
+from nanotun.linux.users import uidOf
 from nanotun.owners import soughtBy
+from nanotun.owners.matching import Matcher
 from nanotun.owners.values import Excluded
 from nanotun.policy.decisions import nameOf
 from nanotun.policy.judge import Judge, perProgram, trace
 from nanotun.policy.ruletable import Step
 from nanotun.policy.subject import NAME, named
+from nanotun.routing.host import chosenUsers
 
 #: What happens to a flow, by verdict.
 MEANINGS = {
@@ -169,11 +172,13 @@ def _notes(
     @param sniffs: whether the flow's name can be read from its first bytes.
     """
     decision = asked.decision
+    past = _pastTheDevice(settings, described)
+    if past:
+        yield past
     if missed:
-        whose = ", ".join(_whose(settings, asked.script))
         yield (
-            f"Processes matter here ({whose}): say whose flow it is with --process, --pid, "
-            "--uid or --cgroup."
+            f"Processes matter here ({_whose(settings, asked.script)}): say whose flow it is with "
+            "--process, --pid, --uid or --cgroup."
         )
     if _namesMatter(asked):
         yield _aboutName(asked.names, sniffs)
@@ -194,19 +199,56 @@ def _notes(
         )
 
 
-def _whose(settings: Settings, script: IScript | None) -> list[str]:
-    """What makes processes matter, for a sentence."""
-    selectors = dict.fromkeys((*settings.excludedProcesses, *soughtBy(settings)))
-    found = [str(each) for each in selectors]
+def _pastTheDevice(settings: Settings, described: Described) -> str:
+    """
+    Why the flow may never enter the device, and so meet nothing of all this: a sentence, or
+    empty.
+    """
+    chosen = settings.onlyProcesses
+    if not (settings.autoDefaultRoute and chosen):
+        return ""
+    if not described.localSource:
+        return (
+            "With onlyProcesses, what other machines send does not enter the tunnel: it leaves "
+            "past nanotun."
+        )
+    owner = described.owner
+    if owner is not None:
+        # A matcher's sentence about an unknown user would name another setting.
+        chosenUsers(chosen)
+        matcher = Matcher(chosen, False, uidOf, os.path.realpath)
+        if matcher.socketText(owner.uid, owner.cgroup):
+            return ""
+        if owner.cgroup or not matcher.byCgroups:
+            return (
+                "onlyProcesses does not name this program, so its flows do not enter the tunnel: "
+                "they leave past nanotun."
+            )
+    return (
+        f"Only flows of {_some(map(str, chosen))} enter the tunnel (onlyProcesses); those of other "
+        "programs leave past nanotun."
+    )
+
+
+def _some(texts: Iterable[str]) -> str:
+    """The first of some texts, for a sentence."""
+    found = list(dict.fromkeys(texts))
     if len(found) > SELECTORS_SHOWN:
         found[SELECTORS_SHOWN:] = ["and others"]
+    return ", ".join(found)
+
+
+def _whose(settings: Settings, script: IScript | None) -> str:
+    """What makes processes matter, for a sentence."""
+    selectors = _some(map(str, (*settings.excludedProcesses, *soughtBy(settings))))
+    found = [selectors] if selectors else []
     if script is not None and script.needsProcess:
         found.append("the script")
     if not found:
         found = [
             "a user name for the proxy" if perProgram(settings) else "the proxy on this machine"
         ]
-    return found
+    return ", ".join(found)
 
 
 def _namesMatter(asked: _Found) -> bool:

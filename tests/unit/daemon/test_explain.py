@@ -199,6 +199,24 @@ class ExplainHandlerTests(HandlerCase):
         (note,) = self.ask()["notes"][:1]
         self.assertIn("(curl, p0, p1, p2, p3, p4, p5, p6, and others)", note)
 
+    def test_onlyProcesses(self) -> None:
+        """What onlyProcesses keeps out of the device is said to leave past nanotun."""
+        self.configure("--auto-route", "--only", "uid:1", "--only", "cgroup:/games")
+        out = "onlyProcesses does not name this program, so its flows do not enter the tunnel: "
+        some = "Only flows of uid:1, cgroup:/games enter the tunnel (onlyProcesses); those of other"
+        cases: tuple[tuple[dict[str, Any], str], ...] = (
+            ({}, some),
+            ({"process": CURL}, ""),
+            ({"process": {**CURL, "uids": [2, 2, 2]}}, some),
+            ({"process": {**CURL, "uids": [2, 2, 2], "cgroup": "/games/a"}}, ""),
+            ({"process": {**CURL, "uids": [2, 2, 2], "cgroup": "/work"}}, out),
+            ({"source": "192.0.2.9"}, "With onlyProcesses, what other machines send does not"),
+        )
+        for changes, expected in cases:
+            notes = [each for each in self.ask(**changes)["notes"] if "past nanotun" in each]
+            self.assertEqual(len(notes), bool(expected), changes)
+            self.assertTrue("".join(notes).startswith(expected), notes)
+
     def test_name(self) -> None:
         """A name has to be looked up first, unless fake-ip gives it an address."""
         self.assertEqual(self.ask(host="example.org"), LOOK_UP)
