@@ -10,7 +10,8 @@ from ipaddress import ip_address
 
 from nanotun.addresses import FAKE4, FAKE6, GATEWAY4
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import PROXY, bareNames, upstreamsOf
+from nanotun.config.upstreamentries import PROXY
+from nanotun.config.upstreams import bareNames, upstreamsOf
 from nanotun.upstream.scheme import sendsNamesWith
 
 _IPV6 = {

@@ -32,7 +32,8 @@ from nanotun.config.settings import (
     strayVariables,
     variableValues,
 )
-from nanotun.config.upstreams import PROXY, upstreamsOf
+from nanotun.config.upstreamentries import PROXY
+from nanotun.config.upstreams import upstreamsOf
 from nanotun.errors import ConfigError, WrongOption
 from nanotun.interfaces import ProxyURL, UpstreamSettings
 from nanotun.upstream.url import PASSWORD_VARIABLE, addPassword, wantsPassword

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from textwrap import wrap
 
-from nanotun.config import upstreams as named
+from nanotun.config import upstreamentries as named
 from nanotun.config import values
 from nanotun.config.entry import InRun, setting
 from nanotun.interfaces import IScheme, ProxyURL, UpstreamSettings
@@ -55,7 +55,7 @@ class ProxySettings:
     @ivar proxy: at least one, in order of preference.
     @ivar proxyPasswordFile: a path, or the empty string for none.
     @ivar proxyVia: the upstream through which it is dialled, or the empty string for none.
-    @ivar upstreams: the upstreams besides; see L{nanotun.config.upstreams}.
+    @ivar upstreams: the upstreams besides; see L{nanotun.config.upstreamentries}.
     @ivar proxyCheckInterval: seconds between two checks of an idle proxy.
     @ivar upstreamPool: the number of connections kept ready.
     @ivar connectTimeout: seconds for connect, handshake and reply together.

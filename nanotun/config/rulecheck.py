@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from nanotun.config.domains import Pattern, PatternKind
 from nanotun.config.flowrules import NONE, Conditions, FlowRule, ListFile, PortSpan
 from nanotun.config.networks import Network
-from nanotun.config.upstreams import noUpstream, upstreamNames
+from nanotun.config.upstreamentries import noUpstream
+from nanotun.config.upstreams import upstreamNames
 from nanotun.errors import EntryError
 
 if TYPE_CHECKING:

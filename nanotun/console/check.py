@@ -13,7 +13,8 @@ from twisted.python import usage
 from nanotun.config.notices import namesInClear
 from nanotun.config.options import DEFAULT_FILE, Options
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import PROXY, upstreamsOf
+from nanotun.config.upstreamentries import PROXY
+from nanotun.config.upstreams import upstreamsOf
 from nanotun.console import GOOD
 from nanotun.console.command import run
 from nanotun.interfaces import UpstreamSettings

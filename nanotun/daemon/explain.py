@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred, succeed
 
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import PROXY, whyNoDatagrams
+from nanotun.config.upstreamentries import PROXY
+from nanotun.config.upstreams import whyNoDatagrams
 from nanotun.daemon.described import (
     Described,
     DescribedNames,

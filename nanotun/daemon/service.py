@@ -21,7 +21,8 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.logger import Logger
 
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import PROXY, upstreamsOf
+from nanotun.config.upstreamentries import PROXY
+from nanotun.config.upstreams import upstreamsOf
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.ending import Ending
 from nanotun.daemon.loss import DeviceLoss

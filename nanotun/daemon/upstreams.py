@@ -14,7 +14,8 @@ from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import PROXY, inDialOrder, upstreamsOf, wayOf, withFields
+from nanotun.config.upstreamentries import PROXY
+from nanotun.config.upstreams import inDialOrder, upstreamsOf, wayOf, withFields
 from nanotun.daemon.programs import valuesOf
 from nanotun.flow import Decision, Endpoint, Flow, Verdict
 from nanotun.interfaces import (

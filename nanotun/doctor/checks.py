@@ -13,7 +13,8 @@ from twisted.logger import Logger
 
 from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import PROXY, firstHops, inDialOrder, upstreamsOf
+from nanotun.config.upstreamentries import PROXY
+from nanotun.config.upstreams import firstHops, inDialOrder, upstreamsOf
 from nanotun.daemon.localresolvers import LocalResolvers
 from nanotun.doctor import local, neighbours, network, plainhttp, servers, trial, upstreams
 from nanotun.doctor.finding import ICheck

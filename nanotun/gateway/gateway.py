@@ -16,7 +16,8 @@ from zope.interface import implementer
 
 from nanotun.addresses import DNS_PORT, isAddress
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import PROXY, firstHops, wayOf
+from nanotun.config.upstreamentries import PROXY
+from nanotun.config.upstreams import firstHops, wayOf
 from nanotun.flow import Datagram, Endpoint, Flow, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol, Strangers
 from nanotun.gateway.dns.answered import AnsweredNames

@@ -20,7 +20,8 @@ from zope.interface import implementer
 
 from nanotun.addresses import isAddress, isLocalhost
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import PROXY, bareNames, firstHops, withFields
+from nanotun.config.upstreamentries import PROXY
+from nanotun.config.upstreams import bareNames, firstHops, withFields
 from nanotun.flow import (
     Decision,
     Endpoint,

@@ -20,7 +20,8 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from nanotun.addresses import SOCKET_MARK
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import PROXY, bareNames, firstHops
+from nanotun.config.upstreamentries import PROXY
+from nanotun.config.upstreams import bareNames, firstHops
 from nanotun.flow import Decision, Endpoint, Flow, Verdict
 from nanotun.policy.subject import named
 

@@ -22,7 +22,7 @@ from nanotun.addresses import (
     mayDial,
 )
 from nanotun.config.networks import Network
-from nanotun.config.upstreams import PROXY
+from nanotun.config.upstreamentries import PROXY
 from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import IScript
 from nanotun.policy.decisions import decisionTo, nameOf

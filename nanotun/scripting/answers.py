@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
-from nanotun.config.upstreams import nearUpstream
+from nanotun.config.upstreamentries import nearUpstream
 from nanotun.config.values import dnsServers
 from nanotun.errors import ConfigError
 from nanotun.flow import ScriptAnswer, ScriptReply
