@@ -17,7 +17,8 @@ from tests.e2e.lab.process import waitUntil
 
 SCRIPT = ROOT / "etc" / "init.d" / "nanotun"
 
-#: Runs in the background with a pidfile, as twistd does, and records signals.
+#: Runs in the background with a pidfile, as twistd does, once it can take signals, and records
+#: them.
 TWISTD = """#!/bin/sh
 echo "$@" >>"$0.calls"
 [ ! -e "$0.fails" ] || { echo "nanotun: no proxy is set." >&2; exit "$(cat "$0.fails")"; }
@@ -26,8 +27,11 @@ pidfile=${1#--pidfile=}
 (
     trap 'echo HUP >>"$0.signals"' HUP
     trap 'echo TERM >>"$0.signals"; [ -e "$0.stuck" ] || exit 0' TERM
+    : >"$0.traps"
     while :; do sleep 0.02; done
 ) >/dev/null 2>&1 &
+until [ -e "$0.traps" ]; do sleep 0.01; done
+rm "$0.traps"
 echo $! >"$pidfile"
 """
 
