@@ -69,7 +69,7 @@ class ReadLists(NamedTuple):
 
     def described(self) -> list[str]:
         """How much is in each list, a line each."""
-        names = {path: len(one.value.takes) for path, one in self.names.items()}
+        names = {path: len(one.value) for path, one in self.names.items()}
         ranges = {path: len(one.value) for path, one in self.networks.items()}
         return [
             *(f"{path}: {_many(count, 'name')}" for path, count in names.items()),

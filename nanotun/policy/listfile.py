@@ -169,6 +169,7 @@ class NameLines(_Lines):
         super().__init__(path)
         self._takes = NameEntries(size // _USUAL_LINE)
         self._excepts = NameEntries()
+        self._important: NameList | None = None
 
     def end(self) -> NameList:
         """
@@ -177,15 +178,15 @@ class NameLines(_Lines):
         @raise ConfigError: the file is no list of names.
         """
         self._finish()
-        if not len(self._takes):
+        found = NameList(self.path, self._takes, self._excepts, self._important)
+        if not len(found):
             raise ConfigError(f"{self.path} has no names; {self.formats}.")
-        slow = max(self._takes.slow, self._excepts.slow)
-        if slow > SLOW_LIMIT:
+        if found.slow > SLOW_LIMIT:
             raise ConfigError(
-                f"{self.path} has {slow} regular expressions and wildcards that each name would "
-                f"have to be compared with, and may have {SLOW_LIMIT}; write names instead."
+                f"{self.path} has {found.slow} regular expressions and wildcards that each name "
+                f"would have to be compared with, and may have {SLOW_LIMIT}; write names instead."
             )
-        return NameList(self.path, self._takes, self._excepts)
+        return found
 
     def _piece(self, piece: bytes) -> None:
         # Most lines of most lists have the same shape as those around them, and are read ten
@@ -223,15 +224,18 @@ class NameLines(_Lines):
     def _line(self, text: str) -> bool:
         if text.startswith("~"):
             return _addRegex(self._takes, text[1:])
-        entries = self._takes
-        if text.startswith("@@"):
-            entries, text = self._excepts, text[2:]
+        isException = text.startswith("@@")
+        text = text[2:] if isException else text
         if text.startswith("/"):
             body, _, modifiers = text[1:].rpartition("/")
+            entries = self._entries(isException, modifiers == "$important")
             return modifiers in ("", "$important") and _addRegex(entries, body)
         text = re.split(r"\s[#;]", text, maxsplit=1)[0].rstrip()
         if text.startswith("|"):
-            return _addAnchored(entries, text)
+            body, _, modifiers = text.partition("$")
+            entries = self._entries(isException, modifiers == "important")
+            return modifiers in ("", "important") and _addAnchored(entries, body)
+        entries = self._entries(isException, isImportant=False)
         words = text.split()
         if len(words) > 1:
             return _addHosts(entries, words)
@@ -243,6 +247,14 @@ class NameLines(_Lines):
         # All of them, though one may be of no use.
         useful = [_addPlain(entries, each) for each in found[2].split("/")]
         return any(useful)
+
+    def _entries(self, isException: bool, isImportant: bool) -> NameEntries:
+        """What an entry belongs to."""
+        if not isImportant:
+            return self._excepts if isException else self._takes
+        if self._important is None:
+            self._important = NameList(self.path, NameEntries(), NameEntries())
+        return self._important.excepts if isException else self._important.takes
 
 
 _OWN = frozenset(name.encode() for name in _OWN_NAMES)
@@ -309,11 +321,8 @@ def _addHosts(entries: NameEntries, words: list[str]) -> bool:
 
 
 def _addAnchored(entries: NameEntries, text: str) -> bool:
-    """Take a line of a list for AdGuard that begins with a bar."""
-    body, _, modifiers = text.partition("$")
-    if modifiers not in ("", "important"):
-        return False
-    body = body.removesuffix("|")
+    """Take an entry of a list for AdGuard that begins with a bar, without its modifiers."""
+    body = text.removesuffix("|")
     if body.startswith("||"):
         body = body[2:].removesuffix("^").removeprefix("*.")
         if "*" in body:

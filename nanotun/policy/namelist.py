@@ -96,11 +96,23 @@ class NameList(NamedTuple):
     @ivar path: the file's.
     @ivar takes: what is on the list.
     @ivar excepts: what is not on it all the same.
+    @ivar important: what AdGuard's lists mark with C{$important}, which goes before the rest;
+        L{None} if nothing is.
     """
 
     path: str
     takes: NameEntries
     excepts: NameEntries
+    important: NameList | None = None
+
+    def __len__(self) -> int:
+        return len(self.takes) + (len(self.important.takes) if self.important else 0)
+
+    @property
+    def slow(self) -> int:
+        """With how many patterns a new name is compared, at worst."""
+        slow = max(self.takes.slow, self.excepts.slow)
+        return slow + self.important.slow if self.important else slow
 
     def find(self, name: str) -> str:
         """
@@ -109,6 +121,12 @@ class NameList(NamedTuple):
         @param name: see L{NameEntries.find}.
         @return: the entry that has it; empty for none.
         """
+        if self.important is not None:
+            if self.important.excepts.find(name):
+                return ""
+            found = self.important.takes.find(name)
+            if found:
+                return found
         found = self.takes.find(name)
         if found and len(self.excepts) and self.excepts.find(name):
             return ""

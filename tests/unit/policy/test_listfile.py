@@ -108,8 +108,8 @@ class NameLinesTests(SynchronousTestCase):
         """AdGuard's rules about names are understood, its exceptions too."""
         self.assertFinds(
             read(
-                "[Adblock Plus 2.0]\n! Title: a list\n||a.test^\n||b.test^$important\n||C.test\n"
-                "|d.test^\n||ads*x.e.test^\n||*.f.test^\n/^track[0-9]+\\./\n/^Upper\\./$important\n"
+                "[Adblock Plus 2.0]\n! Title: a list\n||a.test^\n||b.test^\n||C.test\n"
+                "|d.test^\n||ads*x.e.test^\n||*.f.test^\n/^track[0-9]+\\./\n/^Upper\\./\n"
                 "@@||good.a.test^\n@@||g*d.b.test^\n@@|d.c.test^\n@@/^track9/\n"
             ),
             a_test="a.test",
@@ -130,6 +130,26 @@ class NameLinesTests(SynchronousTestCase):
             track1_test="~^track[0-9]+\\.",
             track9_test="",
             upper_test="~^Upper\\.",
+        )
+
+    def test_important(self) -> None:
+        """What AdGuard's lists mark as important goes before exceptions, and likewise excepted."""
+        self.assertFinds(
+            read(
+                "@@||a.test^\n||a.test^$important\n@@||x.a.test^$important\n"
+                "||b.test^\n@@/^y/\n/^y\\.b/$important\n@@||c.b.test^$important\n"
+            ),
+            a_test="a.test",
+            x_a_test="",
+            y_a_test="a.test",
+            b_test="b.test",
+            y_b_test="~^y\\.b",
+            yy_b_test="",
+            c_b_test="",
+        )
+        names = read("||a.test^$important\n")
+        self.assertEqual(
+            (len(names), names.find("a.test"), names.find("b.test")), (1, "a.test", "")
         )
 
     def test_useless(self) -> None:
