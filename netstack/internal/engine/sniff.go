@@ -106,6 +106,12 @@ func (h *heldFlow) look(late bool) {
 		return
 	}
 	endpoint := h.flow.Endpoint
+	var p peek
+	if !h.told {
+		_, _ = endpoint.Read(&p, tcpip.ReadOptions{Peek: true})
+	}
+	// After the read: it takes the error of an endpoint that has just failed, which would
+	// look like an orderly end from then on.
 	state := endpoint.EndpointState()
 	if state == tcp.StateError || state == tcp.StateClose {
 		h.end()
@@ -114,8 +120,6 @@ func (h *heldFlow) look(late bool) {
 	if h.told {
 		return
 	}
-	var p peek
-	_, _ = endpoint.Read(&p, tcpip.ReadOptions{Peek: true})
 	found, more := sniff.Stream(p.bytes)
 	if more && !late && state != tcp.StateCloseWait { // the app has not ended
 		return
