@@ -391,6 +391,28 @@ class HabitTests(SynchronousTestCase):
         files = sorted(path.name for path in Path(ROOT, "nanotun").glob("*.py"))
         self.assertLessEqual(len(files), ROOT_FILES_LIMIT, files)
 
+    def test_checksAreNoTests(self) -> None:
+        """A class of checks is deleted once its tests are made, or trial would run it, too."""
+        kept = []
+        for module, _, tree in sources("tests/e2e"):
+            if not module.rpartition(".")[2].startswith("test_"):
+                continue
+            deleted = {
+                name.id
+                for node in tree.body
+                if isinstance(node, ast.Delete)
+                for name in ast.walk(node)
+                if isinstance(name, ast.Name)
+            }
+            kept += [
+                f"{module}.{node.name}"
+                for node in tree.body
+                if isinstance(node, ast.ClassDef)
+                and node.name.endswith("Checks")
+                and node.name not in deleted
+            ]
+        self.assertEqual(kept, [])
+
     def test_testsSayWhatMustHold(self) -> None:
         """Every test has a docstring."""
         wrong = [
