@@ -161,4 +161,7 @@ def named(owner: Owner) -> str:
     """An owner's name, for a sentence."""
     if owner.name:
         return f"{owner.name} (pid {owner.pid})" if owner.pid else owner.name
-    return f"pid {owner.pid}" if owner.pid else f"uid {owner.uid}"
+    if owner.pid:
+        return f"pid {owner.pid}"
+    # A flow that somebody has described may have no more than a control group.
+    return f"cgroup:{owner.cgroup}" if owner.uid < 0 and owner.cgroup else f"uid {owner.uid}"

@@ -382,6 +382,8 @@ class RuleTests(SynchronousTestCase):
         """An owner's name consists of what is known about it."""
         self.assertEqual(named(CURL), "curl (pid 77)")
         self.assertEqual(named(Owner(0, 1000)), "uid 1000")
+        self.assertEqual(named(Owner(0, 1000, cgroup="/a")), "uid 1000")
+        self.assertEqual(named(Owner(0, -1, cgroup="/a")), "cgroup:/a")
         self.assertEqual(named(Owner(5, 1000)), "pid 5")
         self.assertEqual(named(Owner(0, 0, "x")), "x")
 
