@@ -115,7 +115,9 @@ class _Countries:
 
     def why(self, name: str | None, host: str, place: Place) -> str:
         """Why it has its value."""
-        country = "" if place.fake else self._countryOf(host)
+        if place.fake:
+            return "no address is known"
+        country = self._countryOf(host)
         return f"{host} is in {country}" if country else "the address's country is not known"
 
 
@@ -184,7 +186,10 @@ class Processes:
         found = sorted(self._texts & owner.selected)
         if not found and not owner.whole:
             return "its process is not known"
-        return f"{named(owner)} is {found[0] if found else 'none of its processes'}"
+        who = named(owner)
+        if found and found[0] in (owner.name, owner.path, who):
+            return f"the process is {found[0]}"
+        return f"{who} is {found[0] if found else 'none of its processes'}"
 
 
 class Ports:
@@ -284,8 +289,8 @@ def because(conditions: Sequence[Condition], subject: Subject) -> str:
 
 
 def _listed(texts: Iterable[str]) -> str:
-    """Parts of a sentence in a row; empty for none."""
-    *first, last = [*texts] or [""]
+    """Parts of a sentence in a row, each once; empty for none."""
+    *first, last = dict.fromkeys(texts) or [""]
     return f"{', '.join(first)}, and {last}" if first else last
 
 

@@ -108,12 +108,16 @@ class ConditionTests(SynchronousTestCase):
             ("1.1.1.1", 1, "1.1.1.1 is in DE"),
             ("2606:4700::1", 0, "2606:4700::1 is in AT"),
             ("2.2.2.2", -UNKNOWABLE, "the address's country is not known"),
-            (FAKE4, -UNKNOWABLE, "the address's country is not known"),
+            (FAKE4, -UNKNOWABLE, "no address is known"),
         ):
             lists = LISTS._replace(countryOf=lambda host: LISTS.countryOf(host) or "")
             table = ruleTable({"to": "office", "countries": "DE"}, lists=lists)
             (step,) = table.trace(subject(f"tcp {host}:1"))
             self.assertEqual((step.value, step.why), (value, why))
+        # What both lack is said once.
+        table = ruleTable({"to": "office", "countries": "DE", "networks": "1.0.0.0/8"})
+        (step,) = table.trace(subject(f"tcp {FAKE4}:1"))
+        self.assertEqual((step.value, step.why), (-UNKNOWABLE, "no address is known"))
 
     def test_destination(self) -> None:
         """Names, networks and countries are one condition: any of them will do."""
@@ -141,13 +145,16 @@ class ConditionTests(SynchronousTestCase):
         """
         asked = subject("tcp 1.1.1.1:1", owner=CURL)
         for processes, value, why in (
-            ("curl", 1, "curl (pid 77) is curl"),
+            ("curl", 1, "the process is curl"),
             ("wget, uid:ann", 1, "curl (pid 77) is uid:ann"),
             ("wget", 0, "curl (pid 77) is none of its processes"),
         ):
             self.assertSays({"processes": processes}, asked, value, why)
+        byPath = CURL._replace(path="/bin/curl", selected=frozenset(("/bin/curl",)))
+        said = "the process is /bin/curl"
+        self.assertSays({"processes": "/bin/curl"}, subject("tcp 1.1.1.1:1", owner=byPath), 1, said)
         partly = subject("tcp 1.1.1.1:1", owner=CURL._replace(whole=False))
-        self.assertSays({"processes": "curl"}, partly, 1, "curl (pid 77) is curl")
+        self.assertSays({"processes": "curl"}, partly, 1, "the process is curl")
         self.assertSays({"processes": "wget"}, partly, -UNKNOWABLE, "its process is not known")
         unknown = subject("tcp 1.1.1.1:1")
         self.assertSays({"processes": "curl"}, unknown, -OWNER, "its process is not known")
@@ -224,7 +231,7 @@ class ConditionTests(SynchronousTestCase):
             wants,
             asked,
             1,
-            "the name is a.example, the port is TCP 443, and curl (pid 77) is curl",
+            "the name is a.example, the port is TCP 443, and the process is curl",
         )
         self.assertSays(wants, subject("tcp 1.1.1.1:80"), 0, "TCP 80 is none of its ports")
         self.assertSays(

@@ -421,7 +421,7 @@ class TraceTests(UnknownCase):
             [
                 ("#1", 0, "TCP 443 is none of its ports"),
                 ("#2", 0, "a.example is none of its domains"),
-                ("#3", 1, "curl (pid 77) is curl"),
+                ("#3", 1, "the process is curl"),
             ],
         )
 
