@@ -181,8 +181,9 @@ def _notes(
             f"Processes matter here ({_whose(settings, asked.script)}): say whose flow it is with "
             "--process, --pid, --uid or --cgroup."
         )
-    if _namesMatter(asked):
-        yield _aboutName(asked.names, sniffs)
+    heard = _heard(asked)
+    if _namesMatter(asked, heard):
+        yield _aboutName(asked.names, sniffs, heard)
     why = ""
     if described.flow.protocol is Protocol.UDP:
         why = whyNoDatagrams(settings, nameOf(decision))
@@ -252,21 +253,30 @@ def _whose(settings: Settings, script: IScript | None) -> str:
     return ", ".join(found)
 
 
-def _namesMatter(asked: _Found) -> bool:
-    """Whether another name than none could send the flow elsewhere."""
+def _heard(asked: _Found) -> bool:
+    """Whether the script has answered."""
+    return asked.script is not None and asked.script.answer is not None
+
+
+def _namesMatter(asked: _Found, heard: bool) -> bool:
+    """
+    Whether another name than none could send the flow elsewhere.
+
+    @param heard: whether the script has answered.
+    """
     if asked.decision.name:
         return False
     upstream = nameOf(asked.decision)
-    heard = asked.script is not None and asked.script.answer is not None
     doubts = (step for step in asked.steps if step.value < 0 and -step.value & NAME)
     return heard or any(step.to != upstream for step in doubts)
 
 
-def _aboutName(names: tuple[str, ...], sniffs: bool) -> str:
+def _aboutName(names: tuple[str, ...], sniffs: bool, heard: bool) -> str:
     """
     A sentence about the name that is not known.
 
     @param names: what the destination may be called.
+    @param heard: whether the script has answered, which says nothing of other names.
     """
     if len(names) > 1:
         listed = ", ".join(names)
@@ -275,8 +285,9 @@ def _aboutName(names: tuple[str, ...], sniffs: bool) -> str:
                 f"The address stands for several names ({listed}); nanotun reads the one that "
                 "the flow asks for: say it with --name."
             )
+        who = "the script may" if heard else "the rules"
         return (
-            f"The address stands for several names ({listed}), which the rules treat differently, "
+            f"The address stands for several names ({listed}), which {who} treat differently, "
             "so none of them counts."
         )
     if sniffs:

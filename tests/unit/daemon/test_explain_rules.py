@@ -227,6 +227,8 @@ class ScriptTests(RulesCase):
         self.assertIn("A name could change this", self.ask()["notes"][0])
         self.assertEqual(self.ask(name="a.example")["notes"], [])
         self.assertIsNone(self.ask(host="127.0.0.1")["script"])
+        self.names.several = {"1.1.1.1": Known(("a.example", "b.example"))}
+        self.assertIn("which the script may treat differently", self.ask()["notes"][0])
 
     def test_process(self) -> None:
         """A script that needs the process gets the one that is described."""
