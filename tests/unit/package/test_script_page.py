@@ -139,7 +139,7 @@ class VolumeTests(ExampleCase):
     """Two uplinks, by volume."""
 
     def test_volume(self) -> None:
-        """The cheap one is used up to the limit, also across a restart."""
+        """The cheap one is used up to the limit, also across a reload and a crash."""
         file = self.mktemp()
         script = self.example("volume.py", FILE=file, LIMIT=1000)
         script.start()
@@ -148,8 +148,12 @@ class VolumeTests(ExampleCase):
         self.assertEqual(self.decided(script, Flow("example.org")), "cheap")
         script.ended(Flow("example.org"), END)
         self.assertEqual(self.decided(script, Flow("example.org")), "costly")
-        script.stop()
-        script = self.example("volume.py", FILE=file, LIMIT=1000)
+        before, script = script, self.example("volume.py", FILE=file, LIMIT=2000)
+        script.start()
+        before.stop()
+        self.assertEqual(self.decided(script, Flow("example.org")), "cheap")
+        script.ended(Flow("example.org"), END)
+        script = self.example("volume.py", FILE=file, LIMIT=2000)
         script.start()
         self.assertEqual(self.decided(script, Flow("example.org")), "costly")
 
