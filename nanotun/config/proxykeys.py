@@ -129,7 +129,7 @@ dashes.
   upstreams:
     office: socks5://ann@gate.example
     abroad: [socks5://a.example, http://b.example]
-    deep: {proxy: https://c.example, via: office, passwordFile: /etc/deep}
+    deep: {proxy: https://ann@c.example, via: office, passwordFile: /etc/deep}
 via names the upstream through which its proxies are dialled, and policy chooses between
 several, as proxyPolicy does.  In a user name, {user}, {uid}, {process} and {source}
 stand for the flow's own: each program then has connections of its own.
