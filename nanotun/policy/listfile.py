@@ -124,10 +124,13 @@ class _Lines:
             return ""
         number, text = self._firstLeftOut
         if self._leftOut == 1:
-            return f"{self.path}, line {number} is left out, because it has no {self.kind}: {text}."
+            return (
+                f"{self.path}, line {number} is left out, because it has no usable {self.kind}: "
+                f"{text}."
+            )
         return (
             f"{self._leftOut} of {self._leftOut + self._used} lines of {self.path} are left out, "
-            f"because they have no {self.kind}; the first of them is line {number}, {text}."
+            f"because they have no usable {self.kind}; the first of them is line {number}, {text}."
         )
 
 

@@ -167,7 +167,7 @@ class NameLinesTests(SynchronousTestCase):
             self.assertIn("line 3 is left out", noticeOf(text), line)
         self.assertEqual(
             noticeOf("a.test\n\nb.test\nx y\nx z\n"),
-            f"2 of 4 lines of {PATH} are left out, because they have no names; the first of "
+            f"2 of 4 lines of {PATH} are left out, because they have no usable names; the first of "
             "them is line 4, 'x y'.",
         )
 
@@ -300,7 +300,7 @@ class NetworkLinesTests(SynchronousTestCase):
             address = ip_address(host)
             self.assertEqual(table.has(int(address), address.version == 6), expected, host)
         self.assertEqual(
-            lines.notice, f"{PATH}, line 7 is left out, because it has no networks: 'x'."
+            lines.notice, f"{PATH}, line 7 is left out, because it has no usable networks: 'x'."
         )
 
     def test_noList(self) -> None:
