@@ -96,3 +96,9 @@ def namesInClear(settings: Settings) -> tuple[str, ...]:
             "that is to carry them the proxy, and set default: direct"
         )
     return (f"{what} looked up in the clear, outside the proxy, at {servers}; {cure}.",)
+
+
+def proxyNotices(settings: Settings) -> tuple[str, ...]:
+    """Sentences about proxies whose URLs are valid and not safe."""
+    urls = (url for each in upstreamsOf(settings).values() for url in each.proxy)
+    return tuple(dict.fromkeys(notice for url in urls for notice in url.scheme.notices(url)))

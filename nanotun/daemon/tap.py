@@ -21,7 +21,7 @@ from twisted.application.service import IService, MultiService
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
-from nanotun.config.notices import namesInClear
+from nanotun.config.notices import namesInClear, proxyNotices
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import inDialOrder, upstreamsOf
@@ -393,7 +393,7 @@ class Checked(NamedTuple):
     """
     What is in the files that settings name.
 
-    @ivar notices: sentences about what is of no use in them.
+    @ivar notices: sentences about what is of no use in them, and about unsafe proxies.
     @ivar script: what the script has and needs; empty for none.
     @ivar lists: how much is in each list of the rules.
     """
@@ -417,7 +417,8 @@ def checkFiles(settings: Settings) -> Checked:
         chosenUsers(settings.onlyProcesses)
     about = describeScript(settings, reactor)
     lists = readLists(settings, os.geteuid())
-    return Checked(lists.lists.notices, about, tuple(lists.described()))
+    notices = (*lists.lists.notices, *proxyNotices(settings))
+    return Checked(notices, about, tuple(lists.described()))
 
 
 def engineFactory(stackMode: str) -> IPacketEngineFactory:

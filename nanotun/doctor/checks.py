@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from nanotun.config.notices import namesInClear
+from nanotun.config.notices import namesInClear, proxyNotices
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import firstHops, inDialOrder, upstreamsOf
@@ -110,7 +110,7 @@ def allChecks(
         for url, upstream in zip(entry.proxy, made[name].single, strict=True)
     ]
     return [
-        local.ConfigurationCheck(notices),
+        local.ConfigurationCheck((*notices, *proxyNotices(settings))),
         *basicChecks(machine),
         trial.TrialCheck(settings, inThread, machine.geteuid() == 0),
         *(proxyCheck(*each) for each in proxies),

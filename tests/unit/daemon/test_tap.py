@@ -232,6 +232,13 @@ class MakeServiceTests(SynchronousTestCase):
         error = self.assertRaises(ConfigError, checkFiles, options.settings)
         self.assertIn("/nowhere/ca.pem", str(error))
 
+    def test_unsafe(self) -> None:
+        """A check warns of a proxy whose certificate nobody checks, once for each."""
+        options = self.options("h", "--upstream", "a=https://h?insecure=1")
+        options.readSettings(0, {})
+        (notice,) = checkFiles(options.settings).notices
+        self.assertIn("Nobody checks the certificate of the proxy https://h:443", notice)
+
     def test_owners(self) -> None:
         """There are owners only if a rule is about the processes of flows."""
         for arguments, expected in (
