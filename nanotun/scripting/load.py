@@ -112,7 +112,9 @@ class Guard:
                     raise ConfigError(f"{what} is no regular file.")
                 data = file.read(SOURCE_LIMIT + 1)
         except OSError as error:
-            raise ConfigError(f"{what} cannot be read ({error.strerror}).") from None
+            raise ConfigError(
+                f"{what} cannot be read ({error.strerror}); check its path."
+            ) from None
         if len(data) > SOURCE_LIMIT:
             raise ConfigError(f"{what} is longer than 1 MiB, so it is no script.")
         return Source(path, data)

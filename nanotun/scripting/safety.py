@@ -43,7 +43,7 @@ def writersOf(
     try:
         steps = list(stepsTo(path, lstat))
     except OSError as error:
-        raise ConfigError(f"{what} cannot be read ({error.strerror}).") from None
+        raise ConfigError(f"{what} cannot be read ({error.strerror}); check its path.") from None
     last = steps[-1][0]
     for place, status in steps:
         if place in known:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from inspect import iscoroutine
+from inspect import iscoroutine, signature
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -40,6 +40,9 @@ RUNNING_LIMIT = 1000
 
 #: The functions of a script; it has to have one of the first three.
 FUNCTIONS = ("flow", "ended", "query", "start", "stop")
+
+#: What each of them is called with.
+_ARGUMENTS = {"flow": ("flow",), "ended": ("flow", "end"), "query": ("query",)}
 
 
 class ScriptOptions(NamedTuple):
@@ -321,12 +324,28 @@ def _functionsOf(loaded: Loaded) -> dict[str, Any]:
     if not any(found[name] is not None for name in FUNCTIONS[:3]):
         wrong = "does nothing: it has no function flow, ended or query"
     for name, function in found.items():
-        if function is not None and not callable(function):
+        if function is None:
+            continue
+        arguments = _ARGUMENTS.get(name, ())
+        if not callable(function):
             wrong = f"has a {name} that is no function"
+        elif not _takes(function, arguments):
+            call = f"{name}({', '.join(arguments)})"
+            wrong = f"has a function that cannot be called as {call}; write 'def {call}'"
     if wrong:
         loaded.unload()
         raise ConfigError(f"The script {loaded.path} {wrong}.")
     return found
+
+
+def _takes(function: Callable[..., object], arguments: tuple[str, ...]) -> bool:
+    try:
+        signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # One that is not written in Python may not say.
+        return True
+    return True
 
 
 def _isWork(result: object) -> bool:

@@ -76,7 +76,7 @@ class LoadTests(ScriptCase):
         """A script that is not there, or is no file, is one sentence."""
         path = self.folder.place("none.py")
         error = self.assertRaises(ConfigError, loadScript, path, self.folder.guard())
-        sentence = f"The script {path} cannot be read (No such file or directory)."
+        sentence = f"The script {path} cannot be read (No such file or directory); check its path."
         self.assertEqual(str(error), sentence)
         path = self.folder.place("pipe.py")
         os.mkfifo(path, 0o644)

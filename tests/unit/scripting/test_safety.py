@@ -90,7 +90,7 @@ class WritersTests(SynchronousTestCase):
         """A file that is not there cannot be read, and a way that goes round has an end."""
         self.assertEqual(
             self.refused(self.folder.place("none")),
-            "It cannot be read (No such file or directory).",
+            "It cannot be read (No such file or directory); check its path.",
         )
         os.symlink("round", self.folder.place("round"))
         self.assertIn("Too many levels of symbolic links", self.refused(self.folder.place("round")))

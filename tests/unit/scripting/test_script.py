@@ -120,6 +120,19 @@ class AskTests(ScriptCase):
             ("def start(): pass\n", "does nothing: it has no function flow, ended or query."),
             ("flow = 'reject'\n", "has a flow that is no function."),
             ("stop = 1\ndef flow(flow): pass\n", "has a stop that is no function."),
+            (
+                "def flow(): pass\n",
+                "has a function that cannot be called as flow(flow); write 'def flow(flow)'.",
+            ),
+            (
+                "async def ended(flow): pass\n",
+                "has a function that cannot be called as ended(flow, end); "
+                "write 'def ended(flow, end)'.",
+            ),
+            (
+                "def stop(x): pass\ndef flow(f, *more): pass\n",
+                "has a function that cannot be called as stop(); write 'def stop()'.",
+            ),
         ):
             error = self.assertRaises(ConfigError, self.script, text)
             path = self.folder.place("flows.py")
