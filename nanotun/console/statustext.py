@@ -154,8 +154,9 @@ def _members(upstream: Mapping[str, Any], name: str, begin: str) -> Iterator[tup
     @param name: of the first row.
     @param begin: how its text begins.
     """
-    programs = upstream.get("programs")
-    ending = "" if programs is None else f", {programs} programs"
+    # One for each program, unless a script makes them.
+    logIns = upstream.get("programs")
+    ending = "" if logIns is None else f", {logIns} log-in{'s' if logIns != 1 else ''}"
     if upstream["policy"]:
         yield name, f"{begin}{printable(upstream['policy'])}{ending}"
         name = begin = ending = ""

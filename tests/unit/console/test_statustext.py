@@ -105,8 +105,12 @@ class TextTests(SynchronousTestCase):
                 "upstream   abroad (through office): failover",
                 "           socks5://192.0.2.1:1080, up",
                 "           http://b:80, up, 12 ms",
-                "upstream   tor: socks5://192.0.2.1:1080, up, 3 programs",
+                "upstream   tor: socks5://192.0.2.1:1080, up, 3 log-ins",
             ],
+        )
+        self.report["upstreams"]["tor"]["programs"] = 1
+        self.assertIn(
+            "upstream   tor: socks5://192.0.2.1:1080, up, 1 log-in", statusLines(self.report)
         )
         self.report["upstreams"]["proxy"]["via"] = "office"
         self.assertEqual(self.line("proxy"), "through office: socks5://192.0.2.1:1080, up")
