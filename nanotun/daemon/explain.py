@@ -178,7 +178,7 @@ def _notes(
         yield past
     if missed:
         yield (
-            f"Processes matter here ({_whose(settings, asked.script)}): say whose flow it is with "
+            f"Processes matter here ({_whose(settings, asked)}): say whose flow it is with "
             "--process, --pid, --uid or --cgroup."
         )
     heard = _heard(asked)
@@ -240,16 +240,26 @@ def _some(texts: Iterable[str]) -> str:
     return ", ".join(found)
 
 
-def _whose(settings: Settings, script: IScript | None) -> str:
+def _whose(settings: Settings, asked: _Found) -> str:
     """What makes processes matter, for a sentence."""
-    selectors = _some(map(str, (*settings.excludedProcesses, *soughtBy(settings))))
-    found = [selectors] if selectors else []
+    decision, script = asked.decision, asked.script
+    # The user's rules and the script come before excludedProcesses.
+    early = asked.decisive is not None or decision.rule == "script"
+    doubted = {step.rule for step in asked.steps if step.value < 0}
+    about = (
+        rule.wants.processes or rule.never.processes
+        for number, rule in enumerate(settings.rules, 1)
+        if f"#{number}" in doubted
+    )
+    found = []
+    if not early or any(about):
+        selectors = (*settings.excludedProcesses, *soughtBy(settings))
+        found = [_some(map(str, selectors))] if selectors else []
     if script is not None and script.needsProcess:
         found.append("the script")
     if not found:
-        found = [
-            "a user name for the proxy" if perProgram(settings) else "the proxy on this machine"
-        ]
+        by = nameOf(decision) in perProgram(settings)
+        found = ["a user name for the proxy" if by else "the proxy on this machine"]
     return ", ".join(found)
 
 

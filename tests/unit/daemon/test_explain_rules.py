@@ -132,6 +132,13 @@ class StepTests(RulesCase):
         self.configure("--proxy", "socks5://{process}:x@proxy.example")
         (note,) = self.ask()["notes"]
         self.assertIn("(a user name for the proxy)", note)
+        # What comes later does not matter, but whether it is the proxy's own flow does.
+        here = ("--proxy", "socks5://198.18.0.2:1", "--exclude", "curl")
+        self.rules("{to: office, ports: 443}", "{to: direct, processes: wget}", more=here)
+        self.assertIn("(the proxy on this machine)", self.ask()["notes"][0])
+        self.assertIn("(curl, wget)", self.ask(port=80)["notes"][0])
+        self.rules("{to: direct, processes: wget}", "{to: office, ports: 443}", more=here)
+        self.assertIn("(curl, wget)", self.ask()["notes"][0])
 
 
 class NameTests(RulesCase):
