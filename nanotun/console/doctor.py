@@ -72,7 +72,17 @@ def main(arguments: Sequence[str]) -> int:
         options.readSettings(os.geteuid(), os.environ)
         if options.source:
             findings.append(Finding("configuration", Level.INFO, options.source))
-        checks = allChecks(options.settings, options.notices, target, reactor, deferToThread)
+        # Imported here because it takes a moment, and a wrong command line need not wait.
+        from nanotun.daemon.tap import checkFiles
+
+        notices, wrong = options.notices, ""
+        try:
+            # A script may print when it is imported, and the report is for other programs, too.
+            with contextlib.redirect_stdout(sys.stderr):
+                notices += checkFiles(options.settings).notices
+        except ConfigError as error:
+            wrong = str(error)
+        checks = allChecks(options.settings, notices, target, reactor, deferToThread, wrong=wrong)
     except ConfigError as error:
         findings.append(Finding("configuration", Level.FAIL, str(error)))
         checks = basicChecks(Machine())

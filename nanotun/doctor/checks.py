@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from nanotun.config.notices import namesInClear, proxyNotices
+from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import firstHops, inDialOrder, upstreamsOf
@@ -60,6 +60,7 @@ def allChecks(
     inThread: Callable[..., Any],
     machine: Machine | None = None,
     survey: Callable[[], MachineNetwork] = readNetwork,
+    wrong: str = "",
 ) -> list[ICheck]:
     """
     All checks, in the order of the report.
@@ -68,6 +69,7 @@ def allChecks(
     @param target: the destination that the proxies are to connect to; L{None} for none.
     @param inThread: calls a function in a thread and returns a Deferred.
     @param survey: reads this machine's network; called once, and only when it is needed.
+    @param wrong: what is wrong with a file that the settings name, a sentence; empty for nothing.
     @raise ConfigError: a file that a proxy's URL names cannot be used.
     """
     machine = Machine() if machine is None else machine
@@ -110,7 +112,7 @@ def allChecks(
         for url, upstream in zip(entry.proxy, made[name].single, strict=True)
     ]
     return [
-        local.ConfigurationCheck((*notices, *proxyNotices(settings))),
+        local.ConfigurationCheck(notices, wrong),
         *basicChecks(machine),
         trial.TrialCheck(settings, inThread, machine.geteuid() == 0),
         *(proxyCheck(*each) for each in proxies),

@@ -201,22 +201,21 @@ class ClockCheck:
 @implementer(ICheck)
 class ConfigurationCheck:
     """
-    Reports the configuration's warnings.
+    Reports the configuration's error and warnings.
 
     @param notices: sentences with their cure after a semicolon.
+    @param wrong: another such sentence: why a start fails; empty if it does not.
     """
 
     name = "configuration"
 
-    def __init__(self, notices: Sequence[str]) -> None:
+    def __init__(self, notices: Sequence[str], wrong: str = "") -> None:
         self._notices = notices
+        self._wrong = wrong
 
     def run(self) -> list[Finding]:
         """See L{ICheck.run}."""
-        if not self._notices:
-            return [
-                Finding(
-                    self.name, Level.OK, "The settings are complete, and nothing in them is risky."
-                )
-            ]
-        return [Finding(self.name, Level.WARN, notice) for notice in self._notices]
+        found = [Finding(self.name, Level.FAIL, self._wrong)] if self._wrong else []
+        found += [Finding(self.name, Level.WARN, notice) for notice in self._notices]
+        well = "The settings are complete, and nothing in them is risky."
+        return found or [Finding(self.name, Level.OK, well)]

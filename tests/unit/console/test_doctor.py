@@ -108,6 +108,27 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual((status, out.getvalue()), (2, ""))
         self.assertIn("interrupted", err.getvalue())
 
+    def test_files(self) -> None:
+        """A file that a start would refuse is told of; the rest is examined nevertheless."""
+        told: list[tuple[str, str]] = []
+
+        def checks(settings: object, notices: tuple[str, ...], *more: object, wrong: str) -> object:
+            told.append(("".join(notices), wrong))
+            return []
+
+        self.patch(doctor, "allChecks", checks)
+        self.patch(doctor, "runUntil", lambda reactor, begin: FOUND)
+        for arguments in (
+            ("--proxy", "https://h?insecure=1"),
+            ("--proxy", "h", "--rule", "{to: reject, domains: 'file:/nowhere.txt'}"),
+        ):
+            with redirect_stdout(io.StringIO()):
+                self.assertEqual(doctor.main(arguments), 0)
+        (risk, nothing), (well, wrong) = told
+        self.assertIn("Nobody checks the certificate", risk)
+        self.assertIn("The list file /nowhere.txt cannot be read", wrong)
+        self.assertEqual((nothing, well), ("", ""))
+
     def test_badFile(self) -> None:
         """A mistake in the file is a failure that names the line."""
         path = Path(self.mktemp())

@@ -106,6 +106,9 @@ class SmallTests(CheckCase):
         self.assertFinds(ConfigurationCheck(()), Level.OK)
         found = self.findings(ConfigurationCheck(("a; do b.", "c; do d.")))
         self.assertEqual([each.level for each in found], [Level.WARN, Level.WARN])
+        found = self.findings(ConfigurationCheck(("a; do b.",), "no list; make one."))
+        self.assertEqual([each.level for each in found], [Level.FAIL, Level.WARN])
+        self.assertEqual(found[0].text, "no list; make one.")
 
 
 class MachineTests(CheckCase):

@@ -371,19 +371,6 @@ class ChecksTests(CheckCase):
         self.assertEqual((names.count("proxy"), names.count("DNS")), (2, 3))
         self.assertEqual(len(set(names)), len(checks) - 3)
 
-    def test_unsafe(self) -> None:
-        """A proxy whose certificate nobody checks is a risk, of any upstream."""
-        for arguments in (
-            ("--proxy", "https://h?insecure=1"),
-            ("--upstream", "a=https://h?insecure=1"),
-        ):
-            checks = allChecks(
-                settings(*arguments), (), None, Clock(), lambda call: None, self.machine
-            )
-            (found,) = self.findings(checks[0])
-            self.assertEqual(found.level, Level.WARN)
-            self.assertIn("Nobody checks the certificate", found.text)
-
     def test_upstreams(self) -> None:
         """
         So has every proxy of an upstream by name; a proxy behind another is asked through that,
