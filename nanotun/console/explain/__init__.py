@@ -4,6 +4,7 @@ C{nanotun explain}: which rule decides about a flow, and why.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -28,7 +29,9 @@ def main(arguments: Sequence[str]) -> int:
     options = ExplainOptions()
     try:
         options.parseOptions(list(arguments))
-        found = explain(options)
+        # A script may print when it is imported or asked.
+        with contextlib.redirect_stdout(sys.stderr):
+            found = explain(options)
     except usage.UsageError as error:
         sentence = wrongUsage(error, "explain")
     except ConfigError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -175,6 +176,14 @@ class ScriptTests(ExplainCase):
             "tcp", "127.0.0.1:443", "--proxy", "p.example", "--script", str(self.script)
         )
         self.assertNotIn("The script's start", out)
+
+    def test_prints(self) -> None:
+        """What it prints is not part of the answer."""
+        self.write("print('loaded')\ndef flow(flow): print('asked')\n")
+        words = ("tcp", "1.1.1.1:443", "--proxy", "p.example", "--script", str(self.script))
+        _, out, err = self.typed(*words, "--json")
+        self.assertEqual(json.loads(out)["verdict"], "proxy")
+        self.assertEqual(err, "loaded\nasked\n")
 
     def test_bad(self) -> None:
         """A script that cannot be loaded is an error of the configuration."""
