@@ -13,7 +13,7 @@ from nanotun.linux.users import nameOf
 from nanotun.log.trouble import TroubleLog
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.sole import SoleUpstream
-from nanotun.upstream.url import expanded
+from nanotun.upstream.url import expanded, fieldsOf
 
 #: C{process} in the user names for what nanotun sends itself, and C{source} for whatever
 #: this machine does.
@@ -50,10 +50,9 @@ def makeAll(
     """
     made: dict[str, MadeUpstream] = {}
     vias: dict[str, Via] = {}
-    own = ownValues()
     for entry in entries:
         via = vias[entry.via] if entry.via else None
-        urls = [expanded(url, own) for url in entry.proxy]
+        urls = [expanded(url, ownValues(url)) for url in entry.proxy]
         single = upstreamsFor(urls, context._replace(via=via))
         upstream = together(entry, single)
         made[entry.name] = MadeUpstream(single, upstream)
@@ -66,13 +65,17 @@ def viaOf(entry: UpstreamSettings, upstream: IUpstream) -> Via:
     return Via(entry.name, upstream, any(url.scheme.dialsDestination for url in entry.proxy))
 
 
-def ownValues() -> dict[str, str]:
+def ownValues(url: ProxyURL) -> dict[str, str]:
     """
-    The values of L{nanotun.upstream.url.FIELDS} for what nanotun sends itself: checks,
+    The values of a URL's L{nanotun.upstream.url.FIELDS} for what nanotun sends itself: checks,
     connections in stock, queries of the relay.
     """
     uid = os.geteuid()
-    return {"user": nameOf(uid), "uid": str(uid), "process": OWN_PROCESS, "source": LOCAL}
+    values = {"uid": str(uid), "process": OWN_PROCESS, "source": LOCAL}
+    # Only then, because a user's name may be asked of daemons, or of other machines.
+    if "user" in fieldsOf(url):
+        values["user"] = nameOf(uid)
+    return values
 
 
 def upstreamsFor(urls: Iterable[ProxyURL], context: UpstreamContext) -> list[IUpstream]:

@@ -16,7 +16,7 @@ from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
 from nanotun.config.options import Options, helpOf
 from nanotun.config.rulecheck import neverMatch
-from nanotun.config.upstreams import allProxies
+from nanotun.config.upstreams import allProxies, withFields
 from nanotun.console.run.openings import NO_PROXY, allProxy, directOf, openings, openLine
 from nanotun.console.screen import bySubject, screen
 from nanotun.errors import ConfigError
@@ -159,11 +159,11 @@ class RunOptions(Options):
     def known(self) -> dict[str, str]:
         """What the fields of an upstream's user name stand for: no process is looked for here."""
         uid = os.geteuid() if self.user is None else self.user.uid
-        return {
-            "user": nameOf(uid),
-            "uid": str(uid),
-            "process": os.path.basename(self.command[0]),
-        }
+        known = {"uid": str(uid), "process": os.path.basename(self.command[0])}
+        # Only then, because a user's name may be asked of daemons, or of other machines.
+        if any("user" in fields for fields in withFields(self.settings).values()):
+            known["user"] = nameOf(uid)
+        return known
 
     @property
     def allowsDirect(self) -> bool:

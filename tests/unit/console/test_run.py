@@ -65,10 +65,15 @@ class OptionsTests(ConsoleCase):
     def test_known(self) -> None:
         """The command's user and name are what fields in a proxy's user name stand for."""
         self.patch(os, "geteuid", lambda: 0)
+        proxy = "--proxy", "socks5://{user}-{process}:secret@h:1"
         for flags, uid in ((), 0), (("--user", "65534"), 65534):
-            known = self.parse(*flags, "/usr/bin/curl", "x").known
+            known = self.parse(*proxy, *flags, "/usr/bin/curl", "x").known
             self.assertEqual(known["process"], "curl")
             self.assertEqual((known["user"], known["uid"]), (nameOf(uid), str(uid)))
+
+    def test_knownUser(self) -> None:
+        """A user's name, which may have to be asked for, is not looked up for nothing."""
+        self.assertNotIn("user", self.parse("--proxy", "socks5://{uid}:x@h:1", "curl").known)
 
     def test_quiet(self) -> None:
         """Only errors are logged, and to no file, unless the command line asks for more."""
