@@ -4,12 +4,14 @@ The real SOCKS servers: dante and microsocks, from Debian.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.process import LabError, waitUntil
 from tests.e2e.lab.servers import Server
 from tests.e2e.lab.topology import IPV4, IPV6, Family
 
@@ -97,7 +99,15 @@ class Dante(Proxy):
             files |= _withHosts(hosts)
         if files:
             argv = withFiles(directory, argv, files)
+        self._namespace = namespace
         super().__init__(namespace, argv, port, directory / f"dante-{port}.log")
+
+    def stop(self) -> None:
+        """See L{Server.stop}."""
+        super().stop()
+        # Its children accept connections for a moment yet, and answer none.
+        with contextlib.suppress(LabError):
+            waitUntil(lambda: not self._namespace.listening(self.port), 5, "nobody listens")
 
     def connects(self) -> list[str]:
         """The log's lines about connections that it opened."""
