@@ -270,16 +270,11 @@ def _lan(value: dict[Any, object], number: int) -> bool:
 def _unknown(key: object, known: Collection[str], *path: str | int) -> EntryError:
     # A text that does not look like a key may be anything.
     if not isinstance(key, str) or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]{0,39}", key):
-        return EntryError(f"has what is no condition; there are {_listed(known)}", *path)
+        return EntryError(f"has what is no condition; there are {values.listed(known)}", *path)
     near = difflib.get_close_matches(key.lower(), known, n=1)
     if near:
         return EntryError(f": there is no such condition; did you mean {near[0]}?", *path, key)
-    return EntryError(f": there is no such condition; there are {_listed(known)}", *path, key)
-
-
-def _listed(words: Collection[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} and {last}"
+    return EntryError(f": there is no such condition; there are {values.listed(known)}", *path, key)
 
 
 def _called(value: object) -> str:

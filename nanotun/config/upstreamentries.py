@@ -111,16 +111,10 @@ def _nameOf(given: object) -> str:
 
 def _unknownKey(name: str, key: str) -> EntryError:
     near = difflib.get_close_matches(key, _KEYS, 1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {listed(_KEYS)}"
+    hint = f"did you mean {near[0]}?" if near else f"there are {values.listed(_KEYS)}"
     if not _SHOWN.fullmatch(key):
-        return EntryError(f"must have no settings but {listed(_KEYS)}", name)
+        return EntryError(f"must have no settings but {values.listed(_KEYS)}", name)
     return EntryError(f": there is no such setting of an upstream; {hint}", name, key)
-
-
-def listed(names: Collection[str]) -> str:
-    """Names as a sentence lists them: with commas, and C{and} before the last."""
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def nearUpstream(names: Collection[str], text: str) -> str:
@@ -143,4 +137,4 @@ def noUpstream(names: Collection[str], text: str) -> str:
 
 
 def _are(names: Collection[str]) -> str:
-    return f"{'are' if len(names) > 1 else 'is only'} {listed(names)}"
+    return f"{'are' if len(names) > 1 else 'is only'} {values.listed(names)}"

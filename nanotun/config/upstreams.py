@@ -8,7 +8,8 @@ from collections.abc import Collection, Hashable, Mapping
 from typing import TYPE_CHECKING
 
 from nanotun.addresses import isAddress
-from nanotun.config.upstreamentries import BUILT_IN, PROXY, listed, noUpstream
+from nanotun.config.upstreamentries import BUILT_IN, PROXY, noUpstream
+from nanotun.config.values import listed
 from nanotun.errors import EntryError
 from nanotun.interfaces import ProxyURL, UpstreamSettings
 from nanotun.upstream.scheme import canChain, sendsNamesWith

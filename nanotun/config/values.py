@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from nanotun.addresses import DNS_PORT, GATEWAY4, GATEWAY6, isUnicast
@@ -35,6 +35,12 @@ def parseDuration(text: str) -> float:
     return sum(
         float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|s|m|h)", text)
     )
+
+
+def listed(words: Collection[str]) -> str:
+    """Words as a sentence lists them: with commas, and C{and} before the last."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def shown(value: object) -> str:
