@@ -18,6 +18,7 @@ from nanotun.interfaces.engine import (
     IPacketEngineFactory,
 )
 from nanotun.interfaces.names import INames
+from nanotun.interfaces.nameserver import DnsServer
 from nanotun.interfaces.part import IPart
 from nanotun.interfaces.policy import IJudge, IOwners, Sniff
 from nanotun.interfaces.scheme import (
@@ -51,6 +52,7 @@ __all__ = [
     "Authentication",
     "Connection",
     "DatagramLeg",
+    "DnsServer",
     "End",
     "IAssociateHandshake",
     "IDatagramFlowRequest",
