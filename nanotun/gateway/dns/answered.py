@@ -36,6 +36,10 @@ ADDRESSES_LIMIT = 16384
 #: Names to remember of one address: those that were asked for last.
 NAMES_LIMIT = 8
 
+#: Answers to remember for each of them: a name is asked for with EDNS and without, and each form
+#: of the question has an answer of its own in the cache, which tells its own grant.
+FORMS_LIMIT = 4
+
 #: Of an address that was never handed out.
 NOTHING_KNOWN = Known()
 
@@ -48,14 +52,16 @@ class Grant:
     An answer that was given to a client.
 
     @ivar name: the name in the question.
+    @ivar form: equal for questions about the name that share an answer of the cache.
     @ivar until: the time in seconds when the name is forgotten.
     @ivar asked: the time in seconds when the answer was last given.
     """
 
-    __slots__ = ("asked", "name", "until")
+    __slots__ = ("asked", "form", "name", "until")
 
-    def __init__(self, name: str, until: float, asked: float) -> None:
+    def __init__(self, name: str, form: bytes, until: float, asked: float) -> None:
         self.name = name
+        self.form = form
         self.until = until
         self.asked = asked
 
@@ -77,6 +83,23 @@ class _Address:
 
     def asked(self) -> float:
         return max(grant.asked for grant in self.grants)
+
+    def add(self, grant: Grant, now: float) -> None:
+        """Note a grant, in the place of an earlier one for the same form of the question."""
+        same = grant.name, grant.form
+        kept = [g for g in self.grants if g.until > now and (g.name, g.form) != same]
+        kept.sort(key=_asked)
+        kept.append(grant)
+        counts: dict[str, int] = {}
+        self.grants = []
+        for each in reversed(kept):
+            count = counts.get(each.name, 0)
+            if not count and len(counts) == NAMES_LIMIT:
+                self.others = max(self.others, each.until)
+            elif count < FORMS_LIMIT:
+                counts[each.name] = count + 1
+                self.grants.append(each)
+        self.grants.reverse()
 
 
 class AnsweredNames:
@@ -118,7 +141,7 @@ class AnsweredNames:
         name = questionName(query)
         if not name or not (always or self._wanted(name)):
             return None
-        grant = Grant(name, now + seconds + GRACE, now)
+        grant = Grant(name, query.key[-3:], now + seconds + GRACE, now)
         for host in hosts:
             address = self._byHost.get(host)
             if address is None:
@@ -127,11 +150,7 @@ class AnsweredNames:
             else:
                 self._byHost.move_to_end(host)
                 address.noted = now
-            kept = [each for each in address.grants if each.name != name and each.until > now]
-            kept.sort(key=_asked)
-            for dropped in kept[: 1 - NAMES_LIMIT]:
-                address.others = max(address.others, dropped.until)
-            address.grants = [*kept[1 - NAMES_LIMIT :], grant]
+            address.add(grant, now)
         return grant
 
     def find(self, host: str, now: float) -> str | None:
@@ -161,7 +180,8 @@ class AnsweredNames:
             return NOTHING_KNOWN
         kept = [grant for grant in reversed(address.grants) if grant.until > now]
         kept.sort(key=_asked, reverse=True)
-        return Known(tuple(grant.name for grant in kept), address.others <= now)
+        names = tuple(dict.fromkeys(grant.name for grant in kept))
+        return Known(names, address.others <= now)
 
     def clear(self) -> None:
         """Forget everything."""

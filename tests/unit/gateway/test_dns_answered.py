@@ -7,9 +7,16 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.flow import Known
-from nanotun.gateway.dns.answered import ADDRESSES_LIMIT, GRACE, NAMES_LIMIT, AnsweredNames, Grant
+from nanotun.gateway.dns.answered import (
+    ADDRESSES_LIMIT,
+    FORMS_LIMIT,
+    GRACE,
+    NAMES_LIMIT,
+    AnsweredNames,
+    Grant,
+)
 from nanotun.gateway.dns.cache import AnswerCache
-from tests.unit.gateway.gateway_cases import CNAME, A, answer, ask, name, read, record
+from tests.unit.gateway.gateway_cases import CNAME, A, answer, ask, edns, name, read, record
 
 
 def packed(last: int) -> bytes:
@@ -155,3 +162,40 @@ class NamesTests(SynchronousTestCase):
         self.names.clear()
         self.assertIsNone(self.names.find("10.0.0.1", 0))
         self.assertGreater(ADDRESSES_LIMIT, 1000)
+
+
+class FormTests(SynchronousTestCase):
+    """Tests for a name that is asked for in several forms, each kept in the cache by itself."""
+
+    def setUp(self) -> None:
+        """A cache, and the names of what is in it."""
+        self.names = AnsweredNames()
+        self.cache = AnswerCache(10, 100_000)
+
+    def ask(self, text: str, now: float, extension: bytes = b"", flags: int = 0x100) -> None:
+        """A client asks for a name's address, 192.0.2.1, which the cache has from then on."""
+        wire = ask(text, extension=extension, flags=flags)
+        if self.cache.hit(wire, now) is None:
+            query, message = read(wire), answer(wire, [record(A, 60)])
+            self.cache.store(wire, query, message, now, self.names.note(message, query, now))
+
+    def test_forms(self) -> None:
+        """Each form of a question counts when its answer is given from the cache."""
+        self.ask("a.example", 1)
+        self.ask("a.example", 2, edns())
+        self.ask("b.example", 3)
+        self.assertEqual(self.names.find("192.0.2.1", 3), "b.example")
+        self.ask("a.example", 4)
+        self.assertEqual(self.names.find("192.0.2.1", 4), "a.example")
+        self.ask("b.example", 5)
+        self.ask("a.example", 6, edns())
+        self.assertEqual(self.names.all("192.0.2.1", 6), Known(("a.example", "b.example")))
+
+    def test_bounded(self) -> None:
+        """Of one name at most L{FORMS_LIMIT} forms are kept, and no other name goes for them."""
+        self.ask("b.example", 1)
+        for flags in (0x100, 0x120, 0x110, 0x130, 0):
+            self.ask("a.example", 2, edns(), flags)
+        self.assertEqual(self.names.all("192.0.2.1", 2), Known(("a.example", "b.example")))
+        grants = self.names._byHost["192.0.2.1"].grants
+        self.assertEqual(len(grants), FORMS_LIMIT + 1)
