@@ -13,6 +13,7 @@ from nanotun.errors import UpstreamError
 from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
+from nanotun.gateway.dns.exchanges import LARGE_LIMIT
 from nanotun.gateway.dns.message import (
     AXFR,
     FORMERR,
@@ -22,7 +23,7 @@ from nanotun.gateway.dns.message import (
     REFUSED,
     SERVFAIL,
 )
-from nanotun.gateway.dns.relay import LARGE_LIMIT, DnsRelay
+from nanotun.gateway.dns.relay import DnsRelay
 from tests.unit.gateway.gateway_cases import (
     FIRST,
     SECOND,

@@ -1,0 +1,209 @@
+"""
+The exchanges that are under way: who waits for which, and how many may be.
+
+Queries with the same bytes but for the id share one exchange, whichever clients sent them:
+servers learn nothing about our clients but those bytes, so the answer is the same.  It is
+also safer: a forger gains nothing by having one question asked many times (RFC 5452,
+section 5).  A query that its client repeats joins the one under way and gets one answer.
+
+Over a limit the answer is SERVFAIL rather than silence: the app, on this machine, can try
+another server or give up now, and does not add repetitions to the load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from nanotun.gateway.dns.answered import AnsweredNames
+from nanotun.gateway.dns.ask import ServerQueries
+from nanotun.gateway.dns.cache import AnswerCache
+from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.exchange import Deadlines, Exchange, Waiter
+from nanotun.gateway.dns.message import PLAIN_SIZE, SERVFAIL, Query, errorReply
+from nanotun.gateway.dns.records import truncate
+
+#: Queries that wait for a server.  Each may hold three sockets when servers are silent, and
+#: flows need file descriptors too.  With answers within 0.2 s the limit admits 10,000
+#: queries a second.
+IN_FLIGHT_LIMIT = 2000
+
+#: Bytes of the queries under way that are larger than L{PLAIN_SIZE}.  Few are, so a client
+#: that sends many of them takes nothing from the others.  Each is held twice.
+LARGE_LIMIT = 1 << 20
+
+#: Queries of one host that wait, from however many sockets; the rest is for this machine's
+#: other addresses.  Programs with the same address are not told apart: each can use it up.
+CLIENT_LIMIT = 1800
+
+
+class Exchanges:
+    """
+    See the module.
+
+    @param cache: keeps the answers.
+    @param names: notes the answers given; L{None} where nobody needs the names.
+    @ivar cache: may be replaced.
+    @ivar inFlight: queries that wait for a server.
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        counters: Counters,
+        cache: AnswerCache,
+        names: AnsweredNames | None = None,
+        inFlightLimit: int = IN_FLIGHT_LIMIT,
+        clientLimit: int = CLIENT_LIMIT,
+    ) -> None:
+        self._clock = clock
+        self._counters = counters
+        self.cache = cache
+        self._names = names
+        self._inFlightLimit = inFlightLimit
+        self._clientLimit = clientLimit
+        self._deadlines = Deadlines(clock)
+        self._exchanges: dict[bytes, Exchange] = {}
+        self._clients: dict[Hashable, int] = {}
+        self._large = 0
+        self.inFlight = 0
+
+    def ask(
+        self, wire: bytes, query: Query, waiter: Waiter, servers: ServerQueries, named: bool
+    ) -> bool:
+        """
+        Have a client's query wait for the answer of servers, which are asked unless somebody
+        waits for the same already.
+
+        @param query: what C{wire} says.
+        @param named: whether the script has named the servers; their answer is not kept.
+        @return: see L{IAnswering.query<nanotun.gateway.dns.interfaces.IAnswering.query>}.
+        """
+        client = waiter.client
+        key = wire[2:]
+        if named:
+            # Alive as long as the exchange is, so no other servers have its number.
+            key = b"%b%d" % (key, id(servers))
+            query = query._replace(key=b"")
+        exchange = self._exchanges.get(key)
+        if exchange is not None:
+            self._counters.joined += 1
+            for other in exchange.waiters:
+                if other.ident == waiter.ident and other.client == client:
+                    return False
+        host = _hostOf(client)
+        ofClient = self._clients.get(host, 0)
+        large = _largeSize(wire) if exchange is None else 0
+        if (
+            self.inFlight >= self._inFlightLimit
+            or ofClient >= self._clientLimit
+            or self._large + large > LARGE_LIMIT
+        ):
+            self._counters.limited += 1
+            waiter.reply(errorReply(wire, query, SERVFAIL))
+            return True
+        self._large += large
+        self._clients[host] = ofClient + 1
+        self.inFlight += 1
+        if exchange is not None:
+            exchange.waiters.append(waiter)
+            return True
+        self._begin(wire, query, [waiter], servers, key)
+        return True
+
+    def keepNone(self) -> None:
+        """Keep no answer to a query that is under way."""
+        for exchange in self._exchanges.values():
+            exchange.query = exchange.query._replace(key=b"")
+
+    def askAnew(self, choose: Callable[[Query], ServerQueries]) -> None:
+        """
+        Give up what is under way, and ask other servers.
+
+        @param choose: a query to those servers.
+        """
+        for exchange in list(self._exchanges.values()):
+            exchange.cancel()
+            wire, query = exchange.wire, exchange.query
+            if exchange.key == wire[2:]:
+                self._begin(wire, query, exchange.waiters, choose(query), exchange.key)
+            else:
+                # Asked somewhere else, a name may have another meaning, or be a secret.
+                self._done(exchange, None)
+
+    def stop(self) -> None:
+        """Give up all queries; no client hears anything more."""
+        exchanges = list(self._exchanges.values())
+        self._exchanges.clear()
+        self._clients.clear()
+        self._large = 0
+        self.inFlight = 0
+        for exchange in exchanges:
+            exchange.cancel()
+        self._deadlines.stop()
+
+    def _begin(
+        self,
+        wire: bytes,
+        query: Query,
+        waiters: list[Waiter],
+        servers: ServerQueries,
+        key: bytes,
+    ) -> None:
+        exchange = Exchange(wire, query, servers, self._deadlines, self._done, self._truncated, key)
+        exchange.waiters = waiters
+        self._exchanges[key] = exchange
+        # A query that is too large for UDP (RFC 1035, section 4.2.1) is sent by TCP, as it
+        # arrived.
+        exchange.begin(waiters[0].overTCP and len(wire) > PLAIN_SIZE)
+
+    def _done(self, exchange: Exchange, answer: bytes | None) -> None:
+        wire, query = exchange.wire, exchange.query
+        del self._exchanges[exchange.key]
+        self._large -= _largeSize(wire)
+        if answer is None:
+            self._counters.servfail += len(exchange.waiters)
+            answer = errorReply(wire, query, SERVFAIL)
+        else:
+            now = self._clock.seconds()
+            always = exchange.key != wire[2:]
+            names = self._names
+            grant = None if names is None else names.note(answer, query, now, always)
+            self.cache.store(wire, query, answer, now, grant)
+        self._give(exchange, exchange.waiters, answer)
+
+    def _truncated(self, exchange: Exchange, answer: bytes) -> None:
+        waiters = exchange.waiters
+        exchange.waiters = [waiter for waiter in waiters if waiter.overTCP]
+        self._give(exchange, [waiter for waiter in waiters if not waiter.overTCP], answer)
+
+    def _give(self, exchange: Exchange, waiters: list[Waiter], answer: bytes) -> None:
+        rest = answer[2:]
+        for client, ident, _, limit, reply in waiters:
+            self.inFlight -= 1
+            host = _hostOf(client)
+            left = self._clients[host] - 1
+            if left:
+                self._clients[host] = left
+            else:
+                del self._clients[host]
+            reply(fitted(ident + rest, exchange.query, limit, self._counters))
+
+
+def fitted(answer: bytes, query: Query, limit: int, counters: Counters) -> bytes:
+    """An answer, cut if it has more bytes than its client takes."""
+    if len(answer) <= limit:
+        return answer
+    counters.truncated += 1
+    return truncate(answer, query, limit)
+
+
+def _hostOf(client: Any) -> Hashable:
+    """The host that a client's queries are counted for, or the client if it has none."""
+    host: Hashable = getattr(client, "host", client)
+    return host
+
+
+def _largeSize(wire: bytes) -> int:
+    """The bytes that a query under way counts towards L{LARGE_LIMIT}."""
+    return len(wire) if len(wire) > PLAIN_SIZE else 0
