@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable
 from zope.interface import Attribute, Interface
 
 from nanotun.gateway.dns.message import LARGEST, Query
+from nanotun.gateway.dns.talks import Heard
 
 
 class IAnswering(Interface):
@@ -82,3 +83,62 @@ class INameServer(Interface):
 
     def stop() -> None:
         """Close what is kept open.  May be called again."""
+
+
+class ITalk(Interface):
+    """
+    What is spoken with a server on one connection, without I/O: bytes of the wire in and out,
+    queries in and answers out.  Each connection has one of its own.
+
+    Sentences about the server lack their subject and the period: they follow "The DNS server
+    X ".
+    """
+
+    greeted = Attribute("Whether the server has shown that it speaks this.")
+
+    lacking = Attribute(
+        "What the server has yet to do before it has L{greeted}, as it follows 'did not '; empty "
+        "after that."
+    )
+
+    final = Attribute(
+        "Whether what comes for a key is all that will come, so that an answer to some other "
+        "question means that the query has failed."
+    )
+
+    over = Attribute("Whether no more queries can be sent on this connection.")
+
+    room = Attribute("How many more queries may be sent now.")
+
+    def begin() -> None:
+        """Begin, now that there is a connection.  Called once, before anything else."""
+
+    def send(wire: bytes) -> Hashable:
+        """
+        Send a query, or keep it until the server is ready for it.  There must be L{room}.
+
+        @param wire: the query; it is sent with another id.
+        @return: a key that no other query under way has.
+        """
+
+    def forget(key: Hashable) -> None:
+        """Stop waiting for the answer to a query.  Its key may be that of no query any more."""
+
+    def receive(data: bytes) -> list[Heard]:
+        """
+        Take bytes of the wire.
+
+        @return: what has become of queries, also of forgotten ones.
+        @raise nanotun.gateway.dns.talks.TalkError: the server does not speak as it should;
+            the connection is of no use any more, though L{outgoing} may have a last word.
+        """
+
+    def ended() -> str:
+        """
+        Note that the server has closed the connection.
+
+        @return: what is wrong about that, as in L{TalkError}; empty for nothing.
+        """
+
+    def outgoing() -> bytes:
+        """Take the bytes to put on the wire now."""
