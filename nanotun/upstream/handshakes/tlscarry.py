@@ -43,7 +43,7 @@ from zope.interface import implementer
 from nanotun.errors import UpstreamError
 from nanotun.interfaces import Connection
 from nanotun.linux.delivery import Delivery, received
-from nanotun.upstream.handshakes.tls import TlsStream
+from nanotun.upstream.tlsstream import TlsStream
 
 #: Seconds of silence before the kernel probes whether the proxy is still there, seconds
 #: between two probes, and how many may stay unanswered.  The engine sets the same on the

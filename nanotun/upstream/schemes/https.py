@@ -38,10 +38,11 @@ def _notices(url: ProxyURL) -> tuple[str, ...]:
 
 def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
     from nanotun.upstream.handshakes.http import HttpHandshake
-    from nanotun.upstream.handshakes.tls import TlsGreeting, TlsHandshake, makeContext
+    from nanotun.upstream.handshakes.tls import TlsGreeting, TlsHandshake
     from nanotun.upstream.handshakes.tlscarry import carryTls
     from nanotun.upstream.httpproxy import HttpUpstream, PortTrial
     from nanotun.upstream.proxy import Handshakes
+    from nanotun.upstream.tlsstream import makeContext
 
     insecure = bool(url.option("insecure"))
     # Only the proxy sees the password, provided that its certificate is checked.

@@ -27,9 +27,9 @@ from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import NamedUpstream
 from nanotun.testing import FakeUpstream
 from nanotun.testing.names import FakeNames
+from nanotun.upstream import tlsstream
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.health import RECHECK_TIME
-from nanotun.upstream.handshakes import tls
 from nanotun.upstream.pool.pool import WarmPool
 from nanotun.upstream.reject import RejectUpstream
 from nanotun.upstream.scheme import Scheme
@@ -171,7 +171,7 @@ class UpstreamsTests(SynchronousTestCase):
             read.append(ca)
             return object()
 
-        self.patch(tls, "makeContext", note)
+        self.patch(tlsstream, "makeContext", note)
         settings = settingsOf("https://a", upstreams="tor=https://{process}:x@b")
         for count in (1, 2):
             upstreams = made(settings)

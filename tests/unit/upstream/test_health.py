@@ -31,8 +31,9 @@ from nanotun.upstream.group.health import (
 )
 from nanotun.upstream.group.tries import DOUBT_TIME
 from nanotun.upstream.handshakes.socks5 import Socks5Handshake
-from nanotun.upstream.handshakes.tls import TlsGreeting, makeContext
+from nanotun.upstream.handshakes.tls import TlsGreeting
 from nanotun.upstream.reject import RejectUpstream
+from nanotun.upstream.tlsstream import makeContext
 from tests.unit.upstream.group_cases import DESTINATION, INTERVAL, GroupCase, fault
 from tests.unit.upstream.tls_cases import CA, TlsServer
 from tests.unit.upstream.upstream_cases import FakeReactor, ReactorCase, unmarkedContext

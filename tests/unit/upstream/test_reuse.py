@@ -26,12 +26,13 @@ from nanotun.interfaces import IHandshake
 from nanotun.upstream.handshakes.http import HttpHandshake
 from nanotun.upstream.handshakes.socks4 import Socks4Handshake
 from nanotun.upstream.handshakes.socks5 import Socks5Handshake
-from nanotun.upstream.handshakes.tls import TlsGreeting, TlsHandshake, makeContext
+from nanotun.upstream.handshakes.tls import TlsGreeting, TlsHandshake
 from nanotun.upstream.make import upstreamsFor
 from nanotun.upstream.pool.pool import WarmPool
 from nanotun.upstream.pool.warm import WarmConnection
 from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.schemes.table import parseProxyURL
+from nanotun.upstream.tlsstream import makeContext
 from tests.unit.upstream.handshake_cases import ScriptCase
 from tests.unit.upstream.tls_cases import CA, TlsServer
 from tests.unit.upstream.upstream_cases import (

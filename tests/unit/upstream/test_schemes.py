@@ -33,7 +33,7 @@ from nanotun.interfaces import (
     NeededFiles,
     ProxyURL,
 )
-from nanotun.upstream.handshakes import tls
+from nanotun.upstream import tlsstream
 from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.reject import RejectUpstream
 from nanotun.upstream.scheme import canChain, sendsNamesWith
@@ -214,7 +214,7 @@ class BuiltInTests(SynchronousTestCase):
             made.append((ca, insecure))
             return object()
 
-        self.patch(tls, "makeContext", note)
+        self.patch(tlsstream, "makeContext", note)
         urls = [parseProxyURL(f"https://{text}") for text in ("a", "b", "{user}@b", "b?insecure=1")]
         context = unmarkedContext(FakeReactor())
         shares: tuple[dict[Any, Any] | None, ...] = ({}, None)

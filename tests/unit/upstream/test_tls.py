@@ -9,14 +9,15 @@ import ssl
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun.errors import ConfigError, HandshakeError, ProxyError, UpstreamForbids
+from nanotun.errors import HandshakeError, ProxyError, UpstreamForbids
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IHandshake
 from nanotun.upstream.handshakes.http import HttpHandshake
 from nanotun.upstream.handshakes.httplogin import HttpLogin
-from nanotun.upstream.handshakes.tls import TlsHandshake, TlsStream, makeContext
+from nanotun.upstream.handshakes.tls import TlsHandshake
+from nanotun.upstream.tlsstream import makeContext
 from tests.unit.upstream.handshake_cases import ScriptCase, survives
-from tests.unit.upstream.tls_cases import CA, CERTIFICATES, TlsServer
+from tests.unit.upstream.tls_cases import CA, TlsServer
 
 PROXY = "https://proxy.example:443"
 DESTINATION = Endpoint("192.0.2.1", 443)
@@ -160,88 +161,6 @@ class ByteTests(WholeTests):
     """
 
     wholly = False
-
-
-class ContextTests(SynchronousTestCase):
-    """L{makeContext}."""
-
-    def test_wrongFile(self) -> None:
-        """
-        A file that is missing or holds no certificate is an error with its path.
-        """
-        for path, complaint in (
-            ("/nowhere/ca.pem", "No such file"),
-            (str(CERTIFICATES / "README"), "no certificate"),
-        ):
-            text = str(self.assertRaises(ConfigError, makeContext, path, False))
-            self.assertIn(path, text)
-            self.assertIn(complaint, text)
-
-
-class StreamTests(SynchronousTestCase):
-    """L{TlsStream} after its handshake."""
-
-    def setUp(self) -> None:
-        """Connect."""
-        self.server = TlsServer()
-        self.stream = TlsStream(makeContext(CA, False), "proxy.example")
-        while not self.stream.handshake():
-            self.stream.feed(self.server.receive(self.stream.outgoing()))
-        self.stream.write(b"x")
-        self.stream.feed(self.server.receive(self.stream.outgoing()))
-        self.assertEqual(self.stream.read(), b"")
-
-    def test_large(self) -> None:
-        """
-        Data of many records arrives in both directions.
-        """
-        data = bytes(range(256)) * 2000
-        self.stream.write(data)
-        self.server.receive(self.stream.outgoing())
-        self.assertEqual(self.server.heard, b"x" + data)
-        self.stream.feed(self.server.say(data))
-        self.assertEqual(self.stream.read(), data)
-
-    def test_halfClose(self) -> None:
-        """
-        After the client has ended, the server can go on, in pieces of any size, and
-        end.
-        """
-        self.stream.close()
-        self.server.receive(self.stream.outgoing())
-        self.assertTrue(self.server.ended)
-        data = bytes(100_000)
-        wire = self.server.say(data)
-        found = b""
-        for start in range(0, len(wire), 1000):
-            self.stream.feed(wire[start : start + 1000])
-            found += self.stream.read()
-        self.assertEqual(found, data)
-        self.assertFalse(self.stream.ended)
-        self.stream.feed(self.server.end())
-        self.assertEqual(self.stream.read(), b"")
-        self.assertTrue(self.stream.ended)
-
-    def test_halfClosed(self) -> None:
-        """
-        After the server has ended, the client can go on and end.
-        """
-        self.stream.feed(self.server.say(b"last") + self.server.end())
-        self.assertEqual(self.stream.read(), b"last")
-        self.assertTrue(self.stream.ended)
-        self.stream.write(b"more")
-        self.stream.close()
-        self.server.receive(self.stream.outgoing())
-        self.assertEqual(self.server.heard, b"xmore")
-
-    def test_wrongBehindGood(self) -> None:
-        """
-        Bytes before a broken record, or an alert, are not lost.
-        """
-        good = self.server.say(b"good")
-        self.stream.feed(good + b"\x17\3\3\0\x20" + bytes(32))
-        self.assertEqual(self.stream.read(), b"good")
-        self.assertRaises(ssl.SSLError, self.stream.read)
 
 
 class MutationTests(SynchronousTestCase):

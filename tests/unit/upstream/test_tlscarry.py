@@ -14,9 +14,9 @@ from nanotun.errors import HandshakeError, UpstreamError
 from nanotun.interfaces import Connection, Via
 from nanotun.testing import FakeUpstream
 from nanotun.upstream.handshakes import tlscarry
-from nanotun.upstream.handshakes.tls import TlsStream, makeContext
 from nanotun.upstream.handshakes.tlscarry import AppSide, WireSide, carryTls
 from nanotun.upstream.schemes.table import parseProxyURL
+from nanotun.upstream.tlsstream import TlsStream, makeContext
 from tests.unit.upstream.tls_cases import CA
 from tests.unit.upstream.tlscarry_cases import Proxy, RelayCase
 from tests.unit.upstream.upstream_cases import DESTINATION, unmarkedContext

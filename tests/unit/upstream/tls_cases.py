@@ -5,6 +5,7 @@ A TLS server without any I/O, for the tests.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 
 from tests import ROOT
 
@@ -14,17 +15,27 @@ CA = str(CERTIFICATES / "ca.pem")
 
 class TlsServer:
     """
-    The proxy's side of TLS.
+    The proxy's or DNS server's side of TLS.
 
+    @param protocols: those that it speaks (ALPN).
+    @ivar context: for another server that knows the sessions of this one.
     @ivar heard: plain bytes that arrived.
     @ivar ended: whether the client has said that it sends no more.
     """
 
-    def __init__(self, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(CERTIFICATES / "proxy.pem")
-        context.maximum_version = version
+    def __init__(
+        self,
+        version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+        context: ssl.SSLContext | None = None,
+        protocols: Sequence[str] = (),
+    ) -> None:
+        if context is None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(CERTIFICATES / "proxy.pem")
+            context.maximum_version = version
+            context.set_alpn_protocols(list(protocols))
         context.sni_callback = self._named
+        self.context = context
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
