@@ -115,6 +115,7 @@ class Rules:
     All rules of one configuration.
 
     @ivar usesNames: whether any rule or the script is about the names of destinations.
+    @ivar table: the user's rules; L{None} if there are none.
     @param ownPid: this process's number, or 0 for no process at all.  Its own flows must
         not come back.  Asked at need, because twistd forks after the rules are made.
     @param processes: whether processes are excluded; L{Owner.excluded} says whether an
@@ -132,7 +133,6 @@ class Rules:
     @param isBehind: whether a literal address is that of a proxy, or of a proxy's next hop.
         Asked about other machines only.  Never raises.
     @param isLocal: whether a literal address is one of this machine's.
-    @param table: the user's rules.
     @param script: whose answer comes before those; L{None} for none.
     @param default: where all other flows go.
     """
@@ -155,12 +155,12 @@ class Rules:
         script: IScript | None = None,
         default: str = PROXY,
     ) -> None:
-        self._table = table if table is not None and len(table) else None
+        self.table = table if table is not None and len(table) else None
         self._asksScript = script is not None and bool(script.decides)
         self._everyOwner = script is not None and bool(script.needsProcess)
         self._processes = processes
         self._localProxy = localProxy
-        self._byName = self._table is not None and self._table.usesNames
+        self._byName = self.table is not None and self.table.usesNames
         self.usesNames = self._byName or script is not None
         self._ownPid = ownPid
         self._dnsOverride = dnsOverride
@@ -224,9 +224,9 @@ class Rules:
 
     def trace(self, subject: Subject) -> list[Step]:
         """What the user's rules say of a flow, for an explanation; nothing if none is asked."""
-        if self._table is None or self._early(subject) is not None:
+        if self.table is None or self._early(subject) is not None:
             return []
-        return self._table.trace(subject)
+        return self.table.trace(subject)
 
     def _early(self, subject: Subject) -> Decision | None:
         """
@@ -266,8 +266,8 @@ class Rules:
 
         @param doubts: gets what could decide before, if more were known.
         """
-        if self._table is not None:
-            decision = self._table.decide(subject, doubts)
+        if self.table is not None:
+            decision = self.table.decide(subject, doubts)
             if decision is not None:
                 return decision
         owner = subject.owner

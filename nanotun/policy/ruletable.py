@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
-from nanotun.config.domains import PatternKind
+from nanotun.config.domains import Pattern
 from nanotun.config.flowrules import NONE, FlowRule
 from nanotun.flow import Decision
 from nanotun.policy.conditions import (
@@ -27,14 +27,12 @@ from nanotun.policy.conditions import (
 )
 from nanotun.policy.decisions import decisionTo
 from nanotun.policy.lists import Lists
+from nanotun.policy.nameindex import NameIndex
 from nanotun.policy.subject import UNKNOWABLE, Doubt, Place, Subject, placeOf
 
 #: Destinations of which it is known which rules are about them: as many as a busy machine has in
 #: a few minutes.
 DESTINATIONS = 4096
-
-#: What a name is that can be found in the index.
-_INDEXED = (PatternKind.BELOW, PatternKind.EXACTLY)
 
 
 class Step(NamedTuple):
@@ -116,29 +114,12 @@ class RuleTable:
         ]
         self._fakes = fakes
         self.usesNames = any(rule.wants.domains or rule.never.domains for rule in rules)
-        #: Numbers of rules by name; names that stand for themselves only have a = before them.
-        self._byName: dict[str, list[int]] = {}
-        self._named: list[int] = []
-        self._others: list[int] = []
-        for number, rule in enumerate(rules):
-            self._index(number, rule)
+        self._index = NameIndex([_indexed(rule) for rule in rules])
         self._byAddress = any(rule.wants.networks or rule.wants.countries for rule in rules)
         self._candidates = lru_cache(maxsize=DESTINATIONS)(self._find)
 
     def __len__(self) -> int:
         return len(self._rules)
-
-    def _index(self, number: int, rule: FlowRule) -> None:
-        """Note where a rule has to be looked for."""
-        wants = rule.wants
-        indexed = wants.domains and all(each.kind in _INDEXED for each in wants.domains)
-        if not indexed or wants.networks or wants.countries:
-            self._others.append(number)
-            return
-        self._named.append(number)
-        for pattern in wants.domains:
-            key = f"={pattern.value}" if pattern.kind is PatternKind.EXACTLY else pattern.value
-            self._byName.setdefault(key, []).append(number)
 
     def decide(self, subject: Subject, doubts: list[Doubt]) -> Decision | None:
         """
@@ -184,29 +165,43 @@ class RuleTable:
     def _about(self, name: str | None) -> list[_Rule]:
         """The rules that the index does not exclude."""
         if name is None:
-            return [self._rules[number] for number in sorted({*self._others, *self._named})]
-        index = self._byName
-        numbers = {*self._others, *index.get(f"={name}", ())}
-        while name:
-            if name in index:
-                numbers.update(index[name])
-            name = name.partition(".")[2]
-        return [self._rules[number] for number in sorted(numbers)]
+            return self._rules
+        return [self._rules[number] for number in self._index.about(name)]
 
-    def ofName(self, name: str) -> Decision | None:
+    def ofName(self, name: str) -> tuple[int, FlowRule] | None:
         """
-        What is decided about all flows to a name.
+        The rule that decides about all flows to a name.
 
-        @return: the decision of the first rule that holds by the name alone; L{None} if there is
-            none, or if one before it could hold.
+        @return: the first rule that holds by the name alone, after its number, from 1 on; L{None}
+            if there is none, or if one before it could hold.
         """
-        for rule in self._about(name):
+        for number in self._index.about(name):
+            rule = self._rules[number]
             if rule.destination is None:
                 return None
             value = rule.destination.valueOf(name, "", _UNKNOWN)
             if value:
-                return rule.decision if value == 1 and not rule.conditions else None
+                decides = value == 1 and not rule.conditions
+                return (number + 1, rule.rule) if decides else None
         return None
+
+    def waysOf(self, name: str, default: str) -> frozenset[str]:
+        """
+        Everywhere that flows to a name may go if its address says nothing, as under fake-ip.
+
+        @param default: where they go if no rule holds.
+        @return: names of upstreams.
+        """
+        found = set()
+        for rule in self._about(name):
+            value = 1 if rule.destination is None else rule.destination.valueOf(name, "", _UNKNOWN)
+            if value < 0 and -value & UNKNOWABLE:
+                continue
+            if value:
+                found.add(rule.rule.to)
+            if value > 0 and not rule.conditions:
+                return frozenset(found)
+        return frozenset({*found, default})
 
     def trace(self, subject: Subject) -> list[Step]:
         """Ask one rule after the other, up to the first that holds; slow, for an explanation."""
@@ -236,6 +231,12 @@ def usesOwners(rules: Iterable[FlowRule]) -> bool:
 
 #: An address that is not known.
 _UNKNOWN = placeOf("198.19.0.1", fakes=True)
+
+
+def _indexed(rule: FlowRule) -> tuple[Pattern, ...] | None:
+    """The names that a rule is about; L{None} if it may be about any."""
+    wants = rule.wants
+    return None if wants.networks or wants.countries else wants.domains or None
 
 
 def _made(number: int, rule: FlowRule, lists: Lists, now: Now) -> _Rule:

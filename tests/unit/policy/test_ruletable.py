@@ -174,16 +174,13 @@ class ExampleTests(SynchronousTestCase):
             ("x.bad.example", "#3"),
             ("other.example", None),
         ):
-            decision = table.ofName(name)
-            self.assertEqual(None if decision is None else decision.rule, rule, name)
+            found = table.ofName(name)
+            self.assertEqual(None if found is None else f"#{found[0]}", rule, name)
         broad = ruleTable({"to": "office", "ports": 1}, {"to": "reject", "domains": "a.example"})
         self.assertIsNone(broad.ofName("a.example"))
-        plain = ruleTable(
-            {"to": "office", "domains": "b"}, {"to": "reject", "domains": "a.example"}
-        )
-        found = plain.ofName("x.a.example")
-        assert found is not None
-        self.assertIs(found.verdict, Verdict.REJECT)
+        plain = ({"to": "office", "domains": "b"}, {"to": "reject", "domains": "a.example"})
+        found = ruleTable(*plain).ofName("x.a.example")
+        self.assertEqual(found, (2, flowRules(*plain)[1]))
 
 
 NAMES = ("a.x", "b.a.x", "x", "c.y", "y", "z.c.y")
