@@ -85,6 +85,7 @@ PURE = (
     "nanotun.config.values",
     "nanotun.config.entry",
     "nanotun.config.dnskeys",
+    "nanotun.config.dnsrules",
     "nanotun.config.domains",
     "nanotun.config.flowrules",
     "nanotun.config.times",
