@@ -209,7 +209,7 @@ def rules(value: object) -> tuple[FlowRule, ...]:
     if not isinstance(value, list):
         raise ConfigError(
             "must be a list of rules, such as - {to: direct, domains: [corp.example]}, not "
-            f"{_called(value)}"
+            f"{called(value)}"
         )
     if len(value) > RULE_LIMIT:
         raise ConfigError(
@@ -221,10 +221,10 @@ def rules(value: object) -> tuple[FlowRule, ...]:
 
 def _rule(value: object, number: int) -> FlowRule:
     if not isinstance(value, dict):
-        raise EntryError(f"must be a mapping, {_SUCH}, not {_called(value)}", number)
+        raise EntryError(f"must be a mapping, {_SUCH}, not {called(value)}", number)
     for key in value:
         if key not in _KEYS:
-            raise _unknown(key, _KEYS, number)
+            raise unknownKey(key, _KEYS, number, what="condition")
     to = value.get("to")
     if to in (None, ""):
         raise EntryError(
@@ -234,15 +234,14 @@ def _rule(value: object, number: int) -> FlowRule:
         )
     if not isinstance(to, str):
         raise EntryError(
-            f"must be the name of an upstream, direct, reject or drop, not {_called(to)}",
+            f"must be the name of an upstream, direct, reject or drop, not {called(to)}",
             number,
             "to",
         )
     never = value.get("not", {})
     if not isinstance(never, dict):
         raise EntryError(
-            'must be a mapping of conditions, such as {ports: ["udp:443"]}, not '
-            f"{_called(never)}",
+            f'must be a mapping of conditions, such as {{ports: ["udp:443"]}}, not {called(never)}',
             number,
             "not",
         )
@@ -252,7 +251,7 @@ def _rule(value: object, number: int) -> FlowRule:
                 f": {key} does not belong here; not takes conditions only", number, "not"
             )
         if key not in _KINDS:
-            raise _unknown(key, tuple(_KINDS), number, "not")
+            raise unknownKey(key, tuple(_KINDS), number, "not", what="condition")
     if "not" in value and not never:
         raise EntryError("must not be empty; leave it out if nothing is excepted", number, "not")
     return FlowRule(
@@ -267,17 +266,30 @@ def _lan(value: dict[Any, object], number: int) -> bool:
         raise EntryError(str(error), number, "lan") from None
 
 
-def _unknown(key: object, known: Collection[str], *path: str | int) -> EntryError:
+def unknownKey(key: object, known: Collection[str], *path: str | int, what: str) -> EntryError:
+    """
+    The error about a key that a mapping may not have.
+
+    @param known: those that it may have.
+    @param path: leads to the mapping.
+    @param what: what its keys are.
+    """
     # A text that does not look like a key may be anything.
     if not isinstance(key, str) or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]{0,39}", key):
-        return EntryError(f"has what is no condition; there are {values.listed(known)}", *path)
+        return EntryError(f"has what is no {what}; there are {listed(known)}", *path)
     near = difflib.get_close_matches(key.lower(), known, n=1)
     if near:
-        return EntryError(f": there is no such condition; did you mean {near[0]}?", *path, key)
-    return EntryError(f": there is no such condition; there are {values.listed(known)}", *path, key)
+        return EntryError(f": there is no such {what}; did you mean {near[0]}?", *path, key)
+    return EntryError(f": there is no such {what}; there are {listed(known)}", *path, key)
 
 
-def _called(value: object) -> str:
+def listed(words: Collection[str]) -> str:
+    """Two words or more, with an C{and} before the last."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}"
+
+
+def called(value: object) -> str:
     """What a value is that should have been another kind of value."""
     if value is None or value == "":
         return "empty"
@@ -291,20 +303,24 @@ def _called(value: object) -> str:
 def _conditions(given: dict[Any, object], *path: str | int) -> Conditions:
     return Conditions(
         **{
-            name: _values(given[name], kind, *path, name)
-            for name, kind in _KINDS.items()
+            name: conditionValues(name, given[name], *path, name)
+            for name in _KINDS
             if name in given
         }
     )
 
 
-def _values(value: object, kind: _Kind, *path: str | int) -> tuple[Any, ...]:
+def conditionValues(name: str, value: object, *path: str | int) -> tuple[Any, ...]:
     """
     The values of one condition: a text with commas between them, or a list of such texts.  In
     a list, an expression and a path keep their commas.
 
+    @param name: the condition's, a field of L{Conditions}.
+    @param path: leads to the value, for errors.
     @return: each once.
+    @raise EntryError: with the end of a sentence.
     """
+    kind = _KINDS[name]
     if isinstance(value, list):
         given = [(each, (*path, number)) for number, each in enumerate(value)]
         rule, whole = f"must be {kind.one}", kind.whole
@@ -345,7 +361,7 @@ def _texts(
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # A port is written as a number.
     if not isinstance(value, str):
-        raise EntryError(f"{rule}, not {_called(value)}", *place)
+        raise EntryError(f"{rule}, not {called(value)}", *place)
     text = value.strip()
     parts = [text] if text.startswith(whole) else [part.strip() for part in text.split(",")]
     return [part for part in parts if part]
