@@ -133,6 +133,7 @@ PURE = (
     "nanotun.gateway.dns.counters",
     "nanotun.gateway.dns.addresses",
     "nanotun.gateway.dns.answered",
+    "nanotun.gateway.dns.svcb",
     "nanotun.gateway.fakeip.pool",
     "nanotun.gateway.fakeip.answers",
     "nanotun.routing.firewall.rules",
