@@ -15,6 +15,7 @@ from nanotun.config.options import openSafe
 from nanotun.config.settings import Settings
 from nanotun.daemon.countries import Countries
 from nanotun.errors import ConfigError
+from nanotun.linux.stamp import Stamp, stampAt, stampOf
 from nanotun.policy.listfile import NameLines, NetworkLines
 from nanotun.policy.lists import NO_LISTS, Lists
 from nanotun.policy.namelist import NameList
@@ -25,9 +26,6 @@ LIST_BYTES = 64 << 20
 
 #: Bytes that are read at once.
 PIECE = 1 << 16
-
-#: What tells one version of a file from the next.
-Stamp = tuple[int, ...]
 
 T = TypeVar("T")
 
@@ -62,7 +60,7 @@ class ReadLists(NamedTuple):
     def changed(self) -> bool:
         """Whether any of the files is another one by now, or cannot be looked at."""
         return any(
-            _stampAt(path) != one.stamp
+            stampAt(path) != one.stamp
             for kind in (self.names, self.networks, self.countries)
             for path, one in kind.items()
         )
@@ -169,24 +167,6 @@ def _read(
         if known is not None and known.stamp == stamp:
             return known
         return Stamped(stamp, *read(path, file))
-
-
-def stampOf(status: os.stat_result) -> Stamp:
-    """What is different once a file was replaced, written to, or given to somebody else."""
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
-
-
-def _stampAt(path: str) -> Stamp | None:
-    try:
-        return stampOf(os.stat(path))
-    except OSError:
-        return None
 
 
 def _readNames(path: str, file: BinaryIO) -> tuple[NameList, str]:
