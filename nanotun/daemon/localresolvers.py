@@ -13,11 +13,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 
-from nanotun.addresses import DNS_PORT, GATEWAY4, isAddress
+from nanotun.addresses import DNS_PORT, GATEWAY4
 from nanotun.config.settings import Settings
 from nanotun.flow import Endpoint
 from nanotun.linux.cgroups import cgroupMount
 from nanotun.linux.locality import isOwnAddress
+from nanotun.linux.resolvconf import readResolvConf
 from nanotun.linux.users import uidOf
 from nanotun.owners.cgroups import CgroupTree
 from nanotun.owners.interfaces import ISockets
@@ -87,7 +88,8 @@ class LocalResolvers:
             )
 
     def _server(self) -> Iterator[str]:
-        hosts = [each for each in self._nameServers() if each not in RESOLVED_STUBS]
+        servers = readResolvConf(self._root + RESOLV_CONF).servers
+        hosts = [each for each in servers if each not in RESOLVED_STUBS]
         matcher = Matcher(self._settings.onlyProcesses, False, uidOf, os.path.realpath)
         try:
             self._sockets.start()
@@ -129,13 +131,3 @@ class LocalResolvers:
 
     def _isChosen(self, names: frozenset[str]) -> bool:
         return not names.isdisjoint(map(str, self._settings.onlyProcesses))
-
-    def _nameServers(self) -> list[str]:
-        """The servers that programs ask (resolv.conf(5))."""
-        try:
-            with open(self._root + RESOLV_CONF, encoding="utf-8", errors="replace") as file:
-                lines = [line.split() for line in file.read(1 << 16).splitlines()]
-        except OSError:
-            return []
-        hosts = [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
-        return [host for host in dict.fromkeys(hosts) if isAddress(host)]
