@@ -86,6 +86,7 @@ PURE = (
     "nanotun.config.entry",
     "nanotun.config.dnskeys",
     "nanotun.config.dnsrules",
+    "nanotun.config.dnsservers",
     "nanotun.config.domains",
     "nanotun.config.flowrules",
     "nanotun.config.times",

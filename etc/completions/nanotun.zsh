@@ -32,13 +32,13 @@ _nanotun() {
                 '--daemon[run in the background; returns once the device is up, and says if the proxy is not]' \
                 '-d[run in the background; returns once the device is up, and says if the proxy is not]' \
                 '--default=[where connections go that no rule is about\: an upstream, direct, reject or drop \[default\: proxy\]]:NAME:' \
-                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
+                '*--dns=[DNS server for the gateway'\''s relay\: an address, tls\://, https\:// or system; several with commas \[default\: 8.8.8.8\]; may be given several times]:SERVER:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
-                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy, in the clear) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
+                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy), proxy, or by the upstream of that name \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
@@ -94,13 +94,13 @@ _nanotun() {
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
                 '--default=[where connections go that no rule is about\: an upstream, direct, reject or drop \[default\: proxy\]]:NAME:' \
-                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
+                '*--dns=[DNS server for the gateway'\''s relay\: an address, tls\://, https\:// or system; several with commas \[default\: 8.8.8.8\]; may be given several times]:SERVER:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
-                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy, in the clear) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
+                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy), proxy, or by the upstream of that name \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
@@ -178,18 +178,18 @@ _nanotun() {
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
         run)
-            _arguments -S '--allow-direct[let what the script, a rule or an upstream sends direct go past the proxy]' \
+            _arguments -S '--allow-direct[let what the script, a rule, an upstream or dns sends direct go past the proxy]' \
                 '--config=[YAML configuration file]:FILE:_files' \
                 '-c[YAML configuration file]:FILE:_files' \
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
                 '--default=[where connections go that no rule is about\: an upstream, direct, reject or drop \[default\: proxy\]]:NAME:' \
-                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
+                '*--dns=[DNS server for the gateway'\''s relay\: an address, tls\://, https\:// or system; several with commas \[default\: 8.8.8.8\]; may be given several times]:SERVER:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
-                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy, in the clear) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
+                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy), proxy, or by the upstream of that name \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
@@ -234,13 +234,13 @@ _nanotun() {
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
                 '--default=[where connections go that no rule is about\: an upstream, direct, reject or drop \[default\: proxy\]]:NAME:' \
-                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
+                '*--dns=[DNS server for the gateway'\''s relay\: an address, tls\://, https\:// or system; several with commas \[default\: 8.8.8.8\]; may be given several times]:SERVER:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
-                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy, in the clear) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
+                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy), proxy, or by the upstream of that name \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
@@ -297,13 +297,13 @@ _nanotun() {
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
                 '--default=[where connections go that no rule is about\: an upstream, direct, reject or drop \[default\: proxy\]]:NAME:' \
-                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
+                '*--dns=[DNS server for the gateway'\''s relay\: an address, tls\://, https\:// or system; several with commas \[default\: 8.8.8.8\]; may be given several times]:SERVER:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
-                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy, in the clear) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
+                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy), proxy, or by the upstream of that name \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
@@ -356,13 +356,13 @@ _nanotun() {
                 '--connect-timeout=[how long a connection may take to open, all steps together, 100ms to 5m \[default\: 10s\]]:DURATION:' \
                 '--country-file=[MaxMind DB that says which country an address is in, for rules with countries]:FILE:_files' \
                 '--default=[where connections go that no rule is about\: an upstream, direct, reject or drop \[default\: proxy\]]:NAME:' \
-                '*--dns=[DNS server for the gateway'\''s relay, with a port or without; several with commas \[default\: 8.8.8.8\]; may be given several times]:ADDRESS:' \
+                '*--dns=[DNS server for the gateway'\''s relay\: an address, tls\://, https\:// or system; several with commas \[default\: 8.8.8.8\]; may be given several times]:SERVER:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
-                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy, in the clear) or proxy \[default\: direct\]]:WAY:(direct proxy)' \
+                '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy), proxy, or by the upstream of that name \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
                 '--exclude-children[whether what an excluded process has started is excluded too \[default\: false\]]' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \

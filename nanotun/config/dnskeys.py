@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nanotun.config import values
+from nanotun.config import dnsservers, values
 from nanotun.config.entry import InRun, setting
-from nanotun.flow import Endpoint
+from nanotun.interfaces import DnsServer
 from nanotun.upstream.scheme import sendsNamesWith
 from nanotun.upstream.schemes.table import BUILT_IN
 
@@ -24,38 +24,46 @@ class DNSSettings:
     The relay on the gateway.
 
     @ivar dns: the servers to ask, at least one, in this order.
-    @ivar dnsVia: C{"direct"} or C{"proxy"}.
+    @ivar dnsVia: C{"direct"} or the name of an upstream, for servers without one of their own.
     @ivar dnsOverride: whether queries to any server are answered by these.
     @ivar dnsCacheSize: the number of answers.
     @ivar dnsStateFile: a path, or the empty string for no file.
     @ivar fakeIpExclude: names in lower case; each includes all names below it.
     """
 
-    dns: tuple[Endpoint, ...] = setting(
-        values.dnsServers,
+    dns: tuple[DnsServer, ...] = setting(
+        dnsservers.checked,
         "8.8.8.8",
-        "ADDRESS",
-        "DNS server for the gateway's relay, with a port or without; several with commas",
+        "SERVER",
+        "DNS server for the gateway's relay: an address, `tls://`, `https://` or `system`; several "
+        "with commas",
         doc="The DNS servers that the relay on the gateway, 198.18.0.1 and fdfe:dcba:9876::1, "
-        "asks: IP addresses with a port or without, in this order.  A list is written in "
-        "brackets, and an IPv6 address with a port in quotes as well: "
-        "[9.9.9.9, 8.8.8.8:53, '[2001:4860:4860::8888]:53'].",
+        "asks, in this order.  8.8.8.8 is asked over UDP, tcp://8.8.8.8 over TCP, tls://1.1.1.1 "
+        "over TLS and https://dns.example/dns-query over HTTPS; system stands for the servers "
+        "that this machine uses itself, even when they change.  Certificates are checked; behind "
+        "a # is the name that a certificate has to be for, if that is not the host.  A server "
+        "that is given by name needs an address, or another server that can be asked for its "
+        "name.  Written out, a server may have more: {server: 'tls://dns.example', address: "
+        "192.0.2.53, via: proxy, ca: /etc/ssl/dns.pem}.  A list is written in brackets, and an "
+        "IPv6 address with a port in quotes as well: [9.9.9.9, '[2001:4860:4860::8888]:53'].",
         live=True,
         routed=True,
         repeats=True,
         run=InRun(
-            metavar="ADDRESS", help="the DNS server that is asked, through the proxy [8.8.8.8]"
+            metavar="SERVER", help="the DNS server that is asked, through the proxy [8.8.8.8]"
         ),
     )
     dnsVia: str = setting(
-        values.Choice("direct", "proxy"),
+        dnsservers.via,
         "direct",
         "WAY",
-        "how the relay's queries travel: `direct` (past the proxy, in the clear) or `proxy`",
-        doc="How the relay's queries to these servers travel: direct is past the proxy, in the "
-        "clear; proxy is through it, by UDP if the proxy carries UDP, else by TCP, and never "
-        "past it.  Only the proxy's own name is always asked past it, because nothing can go "
-        "through the proxy before its address is known.",
+        "how the relay's queries travel: `direct` (past the proxy), `proxy`, or by the upstream of "
+        "that name",
+        doc="How the relay's queries travel to servers that have no via of their own: direct is "
+        "past the proxy, where plain servers are asked in the clear; proxy, or the name of an "
+        "upstream, is through it, by UDP if it carries UDP and the server is asked that way, else "
+        "by TCP, and never past it.  Only the proxies' own names are always asked past them, "
+        "because nothing can go through a proxy before its address is known.",
         live=True,
         run=InRun(
             fixed="proxy",

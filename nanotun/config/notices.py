@@ -9,9 +9,12 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from nanotun.addresses import FAKE4, FAKE6, GATEWAY4
+from nanotun.config.dnsservers import goesBare, literalHosts, through
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import bareNames, upstreamsOf
+from nanotun.interfaces import DnsServer
+from nanotun.interfaces.nameserver import ENCRYPTED
 from nanotun.upstream.scheme import sendsNamesWith
 
 _IPV6 = {
@@ -60,13 +63,13 @@ def serversExcluded(settings: Settings) -> tuple[str, ...]:
     if not (settings.autoDefaultRoute or settings.dnsOverride):
         return ()
     excluded = [
-        server.host
-        for server in settings.dns
-        if any(ip_address(server.host) in network for network in settings.excludedIPs)
+        host
+        for host in literalHosts(settings)
+        if any(ip_address(host) in network for network in settings.excludedIPs)
     ]
     if not excluded:
         return ()
-    hosts = " and ".join(dict.fromkeys(excluded))
+    hosts = " and ".join(excluded)
     return (
         f"Programs that ask {hosts} themselves bypass the relay, with its cache and "
         "dnsMode: fake-ip, because excludedIPs holds for DNS servers, too; leave the servers of "
@@ -74,28 +77,47 @@ def serversExcluded(settings: Settings) -> tuple[str, ...]:
     )
 
 
+def systemThroughProxy(settings: Settings) -> tuple[str, ...]:
+    """
+    A sentence for those who have this machine's own servers asked from the proxy's network.
+    What has a C{via} of its own is meant so.
+    """
+    asked = DnsServer("system")
+    if asked not in settings.dns or goesBare(settings, asked):
+        return ()
+    return (
+        f"dns: system asks this machine's own servers {through(settings.dnsVia)}, which may not "
+        "reach them; write {server: system, via: direct} to ask them past it.",
+    )
+
+
 def namesInClear(settings: Settings) -> tuple[str, ...]:
     """
     A sentence for who sends the whole machine's traffic, or some of it, through a proxy, but
-    not the relay's queries.
+    not the relay's queries to plain servers.  What has a C{via} of its own is meant so.
     """
     entries = upstreamsOf(settings)
     bare = bareNames(settings)
-    asksDirectly = settings.dnsVia == "direct" or PROXY in bare
-    if not (settings.autoDefaultRoute and asksDirectly and len(bare) < len(entries)):
+    asked = [
+        each
+        for each in settings.dns
+        if each.scheme not in ENCRYPTED and not each.via and goesBare(settings, each)
+    ]
+    if not (settings.autoDefaultRoute and asked and len(bare) < len(entries)):
         return ()
     what = "Names are"
     schemes = [url.scheme for each in entries.values() for url in each.proxy]
     if settings.dnsMode == "fake-ip" and all(sendsNamesWith(scheme, True) for scheme in schemes):
         what = "What fake-ip does not answer itself is"
-    servers = ", ".join(str(server) for server in settings.dns)
-    cure = "dnsVia: proxy sends these queries through it"
-    if PROXY in bare:
-        cure = (
-            "dnsVia: proxy sends these queries through the upstream called proxy, so make the one "
-            "that is to carry them the proxy, and set default: direct"
-        )
-    return (f"{what} looked up in the clear, outside the proxy, at {servers}; {cure}.",)
+    servers = ", ".join(
+        "this machine's own servers" if each.scheme == "system" else str(each) for each in asked
+    )
+    name = next(each for each in entries if each not in bare)
+    it = "it" if name == PROXY else "that upstream"
+    return (
+        f"{what} looked up in the clear, outside the proxy, at {servers}; dnsVia: {name} sends "
+        f"these queries through {it}.",
+    )
 
 
 def proxyNotices(settings: Settings) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from nanotun.config.arguments import ArrangedOptions
 from nanotun.config.entry import Key
 from nanotun.config.file import Given, parseFile
 from nanotun.config.keys import KEYS
-from nanotun.config.notices import serversExcluded, unmetNeeds
+from nanotun.config.notices import serversExcluded, systemThroughProxy, unmetNeeds
 from nanotun.config.rulecheck import neverMatch
 from nanotun.config.settings import (
     Settings,
@@ -232,8 +232,8 @@ class Options(ArrangedOptions):
 
     def settingNotices(self) -> tuple[str, ...]:
         """Sentences about settings that do not do together what they promise."""
-        found = unmetNeeds(self.settings) + serversExcluded(self.settings)
-        return found + neverMatch(self.settings)
+        checks = (unmetNeeds, serversExcluded, systemThroughProxy, neverMatch)
+        return tuple(sentence for check in checks for sentence in check(self.settings))
 
     def _readConfirm(self) -> None:
         text: str | None = self["confirm"]

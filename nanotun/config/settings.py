@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from nanotun.config.dnsservers import checkServers
 from nanotun.config.entry import Key
 from nanotun.config.file import Given, parseEntries
 from nanotun.config.keys import KEYS, Settings
@@ -23,7 +24,11 @@ __all__ = ["Settings", "flagValue", "makeSettings", "strayVariables", "variableV
 
 #: The checks of settings together, in this order, once each by itself is good.  A check
 #: raises L{EntryError}, which names the setting that is to blame.
-TOGETHER: tuple[Callable[[Settings], None], ...] = (checkUpstreams, checkRules)
+TOGETHER: tuple[Callable[[Settings], None], ...] = (
+    checkUpstreams,
+    checkServers,
+    checkRules,
+)
 
 
 def flagValue(key: Key, text: str) -> Given:

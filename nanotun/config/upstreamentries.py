@@ -25,8 +25,6 @@ UPSTREAM_LIMIT = 32  #: Names; nobody keeps more ways out in mind.
 
 _KEYS = ("proxy", "policy", "via", "passwordFile")
 _NAME = re.compile("[a-z][a-z0-9-]{0,31}")
-#: What errors repeat of a name that is wrong: anything else may be a URL with its password.
-_SHOWN = re.compile("[A-Za-z0-9_-]{1,40}")
 _FORM = "must be a mapping of names to proxies, such as {office: 'socks5://host:port'}"
 
 #: The check of a policy.
@@ -72,7 +70,7 @@ def _entry(given: object, value: object) -> UpstreamSettings:
     fields = value if isinstance(value, dict) else {"proxy": value}
     for key in fields:
         if key not in _KEYS:
-            raise _unknownKey(name, str(key))
+            raise values.unknownKey(str(key), _KEYS, "an upstream", name)
     if not fields.get("proxy"):
         raise EntryError("must have a proxy: a URL, or a list of URLs", name)
 
@@ -93,7 +91,7 @@ def _entry(given: object, value: object) -> UpstreamSettings:
 
 def _nameOf(given: object) -> str:
     text = str(given)
-    step = text if _SHOWN.fullmatch(text) else values.shown(text)
+    step = text if values.WORD.fullmatch(text) else values.shown(text)
     if not isinstance(given, str) or not _NAME.fullmatch(given):
         near = re.sub("[^a-z0-9-]+", "-", text.lower()).strip("-")
         hint = f"; did you mean {near}?" if step == text and _NAME.fullmatch(near) else ""
@@ -109,14 +107,6 @@ def _nameOf(given: object) -> str:
     return given
 
 
-def _unknownKey(name: str, key: str) -> EntryError:
-    near = difflib.get_close_matches(key, _KEYS, 1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {values.listed(_KEYS)}"
-    if not _SHOWN.fullmatch(key):
-        return EntryError(f"must have no settings but {values.listed(_KEYS)}", name)
-    return EntryError(f": there is no such setting of an upstream; {hint}", name, key)
-
-
 def nearUpstream(names: Collection[str], text: str) -> str:
     """The name that was most likely meant; empty if there is none."""
     return "".join(difflib.get_close_matches(text.lower(), names, 1))
@@ -129,7 +119,7 @@ def noUpstream(names: Collection[str], text: str) -> str:
     @return: the rest of a sentence, which follows the place without a blank, as
         L{nanotun.config.settings.makeSettings} puts it.
     """
-    shown = text if _SHOWN.fullmatch(text) else values.shown(text)
+    shown = text if values.WORD.fullmatch(text) else values.shown(text)
     near = nearUpstream(names, text)
     if near:
         return f": there is no upstream {shown}; did you mean {near}?"

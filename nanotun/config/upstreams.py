@@ -8,8 +8,8 @@ from collections.abc import Collection, Hashable, Mapping
 from typing import TYPE_CHECKING
 
 from nanotun.addresses import isAddress
+from nanotun.config import values
 from nanotun.config.upstreamentries import BUILT_IN, PROXY, noUpstream
-from nanotun.config.values import listed
 from nanotun.errors import EntryError
 from nanotun.interfaces import ProxyURL, UpstreamSettings
 from nanotun.upstream.scheme import canChain, sendsNamesWith
@@ -152,7 +152,7 @@ def _circle(chained: Mapping[str, str], name: str) -> str:
     first, *more = (
         f"{one} through {two}" for one, two in zip(path, [*path[1:], name], strict=True)
     )
-    steps = listed([first.replace(" ", " is dialled ", 1), *more])
+    steps = values.listed([first.replace(" ", " is dialled ", 1), *more])
     return f"makes a circle: {steps}; remove one via"
 
 
@@ -185,14 +185,14 @@ def firstHops(settings: Settings) -> tuple[ProxyURL, ...]:
     found = (
         url
         for each in entries.values()
-        if not each.via or _mayBeDirect(entries[each.via])
+        if not each.via or mayBeDirect(entries[each.via])
         for url in each.proxy
         if url.host
     )
     return tuple(dict.fromkeys(found))
 
 
-def _mayBeDirect(entry: UpstreamSettings) -> bool:
+def mayBeDirect(entry: UpstreamSettings) -> bool:
     """Whether some of what leaves by an upstream goes to its destination by itself."""
     return any(url.scheme.dialsDestination for url in entry.proxy)
 
@@ -222,7 +222,7 @@ def whyNoDatagrams(settings: Settings, name: str) -> str:
     if any(url.scheme.carriesDatagrams for url in each.proxy):
         return ""
     kinds = dict.fromkeys(f"{url.scheme.name}://" for url in each.proxy)
-    return f"{listed(kinds)} {'carries' if len(kinds) == 1 else 'carry'} none"
+    return f"{values.listed(kinds)} {'carries' if len(kinds) == 1 else 'carry'} none"
 
 
 def wayOf(settings: Settings, name: str) -> Hashable:

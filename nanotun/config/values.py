@@ -8,17 +8,16 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
-from nanotun.addresses import DNS_PORT, GATEWAY4, GATEWAY6, isUnicast
-from nanotun.errors import ConfigError
-from nanotun.flow import Endpoint
+from nanotun.errors import ConfigError, EntryError
 from nanotun.interfaces import ProxyURL
 from nanotun.upstream.schemes.table import parseProxyURL
 
 TUN_NAME_LIMIT = 15  #: Bytes; Linux, IFNAMSIZ without the closing zero.
-DNS_SERVER_LIMIT = 8  #: Servers; no query is sent to more before its app gives up.
 PROXY_LIMIT = 16  #: Proxies; each is checked, and no flow tries more than two.
+
+#: What errors repeat of a word that is wrong: anything else may be a URL with its password.
+WORD = re.compile("[A-Za-z0-9_-]{1,40}")
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -37,12 +36,6 @@ def parseDuration(text: str) -> float:
     )
 
 
-def listed(words: Collection[str]) -> str:
-    """Words as a sentence lists them: with commas, and C{and} before the last."""
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
-
-
 def shown(value: object) -> str:
     """A user's value on one line, shortened and without a password, for an error."""
     if value is None:
@@ -55,6 +48,26 @@ def shown(value: object) -> str:
         return str(value)
     text = re.sub(r"[^\s/]*@", "***@", value)
     return ascii(text if len(text) <= 40 else text[:37] + "...")
+
+
+def listed(words: Collection[str]) -> str:
+    """The words of a list, as a sentence has them."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def unknownKey(key: str, known: Collection[str], what: str, *path: str | int) -> EntryError:
+    """
+    The error about a key that a mapping must not have.
+
+    @param what: what the mapping is about, with its article.
+    @param path: leads to the mapping.
+    """
+    near = difflib.get_close_matches(key, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {listed(known)}"
+    if not WORD.fullmatch(key):
+        return EntryError(f"must have no settings but {listed(known)}", *path)
+    return EntryError(f": there is no such setting of {what}; {hint}", *path, key)
 
 
 class Choice:
@@ -190,50 +203,6 @@ def domains(value: object) -> tuple[str, ...]:
 
 
 _DOMAINS = "domain names, such as lan or intern.example.com"
-
-
-def dnsServers(value: object) -> tuple[Endpoint, ...]:
-    """
-    One or more DNS servers: a text with commas between them, or a list of such texts.
-
-    @return: literal addresses in their canonical form, each once.
-    """
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
-        raise ConfigError(f"must be {_SERVERS}, not {shown(value)}")
-    given = [part.strip() for text in texts for part in text.split(",")]
-    servers = tuple(dict.fromkeys(_dnsServer(each) for each in given))
-    if not 1 <= len(servers) <= DNS_SERVER_LIMIT:
-        raise ConfigError(
-            f"must be 1 to {DNS_SERVER_LIMIT} DNS servers, which are asked in this order, "
-            f"not {len(servers)}"
-        )
-    return servers
-
-
-_SERVERS = "IP addresses of DNS servers, such as 8.8.8.8, 9.9.9.9:53 or '[2001:db8::1]:53'"
-
-
-def _dnsServer(text: str) -> Endpoint:
-    match = re.fullmatch(r"\[([^\]]*)\](?::([0-9]{1,5}))?", text)
-    if match is None and text.count(":") < 2:
-        match = re.fullmatch(r"([^:]*)(?::([0-9]{1,5}))?", text)
-    host, port = match.groups() if match is not None else (text, None)
-    try:
-        family = AF_INET6 if ":" in host else AF_INET
-        host = inet_ntop(family, inet_pton(family, host))
-    except (OSError, ValueError):
-        name = re.fullmatch(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.?", host) and not host.isdigit()
-        hint = "; a name would itself need DNS to be found" if name else ""
-        raise ConfigError(f"must be {_SERVERS}, not {shown(text)}{hint}") from None
-    endpoint = Endpoint(host, DNS_PORT if port is None else int(port))
-    if not 1 <= endpoint.port <= 65535:
-        raise ConfigError(f"must have ports from 1 to 65535, which that of {text} is not")
-    if host in (GATEWAY4, GATEWAY6):
-        raise ConfigError(f"must not name nanotun's own gateway {host}, which would ask itself")
-    if not isUnicast(host):
-        raise ConfigError(f"must be {_SERVERS}, and no server has the address {host}")
-    return endpoint
 
 
 def proxies(value: object) -> tuple[ProxyURL, ...]:

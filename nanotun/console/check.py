@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from twisted.python import usage
 
+from nanotun.config.dnsservers import shownWays
 from nanotun.config.notices import namesInClear
 from nanotun.config.options import DEFAULT_FILE, Options
 from nanotun.config.settings import Settings
@@ -54,14 +55,12 @@ def summary(settings: Settings, script: str = "", lists: Sequence[str] = ()) -> 
     entries = upstreamsOf(settings)
     named = (each for each in entries.values() if each.name != PROXY)
     mode = "fake-ip, " if settings.dnsMode == "fake-ip" else ""
-    servers = ", ".join(str(server) for server in settings.dns)
-    way = "past" if settings.dnsVia == "direct" else "through"
     excluded = len(settings.excludedProcesses), len(settings.excludedIPs)
     return [
         f"proxy    {_proxies(entries[PROXY])}",
         *(f"upstream {each.name}: {_proxies(each)}" for each in named),
         f"device   {settings.tunName}, MTU {settings.mtu}, engine {settings.stackMode}",
-        f"dns      {mode}{servers}, asked {way} the proxy",
+        f"dns      {mode}{shownWays(settings)}",
         f"past it  processes: {excluded[0]}, networks: {excluded[1]}, lan: {settings.lan}",
         f"rules    {len(settings.rules)}, default {settings.default}",
         *(f"list     {each}" for each in lists),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import nanotun
+from nanotun.config.dnsservers import serversOf
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import upstreamsOf
 from nanotun.daemon.lists import pathsIn
@@ -65,6 +66,7 @@ def pathsOf(
     read.update(path for path in (config, settings.countryFile) if path)
     for lists in pathsIn(settings.rules):
         read.update(lists)
+    read.update(server.ca for server in serversOf(settings) if server.ca)
     written = {settings.runDir}
     for entry in upstreamsOf(settings).values():
         if entry.passwordFile:

@@ -31,6 +31,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from nanotun.addresses import KERNEL4, KERNEL6, SOCKET_MARK, isAddress
+from nanotun.config.dnsservers import literalHosts
 from nanotun.config.settings import Settings
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.vpnwatch import VpnWatch
@@ -67,9 +68,8 @@ def waysOut(settings: Settings) -> frozenset[object]:
 
     @raise OSError: the kernel does not answer.
     """
-    servers = (server.host for server in settings.dns)
     hosts = dict.fromkeys(
-        [*filter(isAddress, proxyHosts(settings)), *servers, SOMEWHERE4, SOMEWHERE6]
+        [*filter(isAddress, proxyHosts(settings)), *literalHosts(settings), SOMEWHERE4, SOMEWHERE6]
     )
     # Any port will do.
     sources = {

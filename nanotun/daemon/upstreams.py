@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4
+from nanotun.config.dnsservers import probeEndpoints
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import inDialOrder, upstreamsOf, wayOf, withFields
@@ -102,7 +103,7 @@ class Upstreams(MultiService):
             leadsIn,
             settings.upstreamPool,
             services,
-            settings.dns,
+            probeEndpoints(settings),
             # Programs have sockets of their own, but ask for a proxy's name together.
             addresses=AddressBook(reactor).of,
             shared={},

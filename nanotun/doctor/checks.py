@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.logger import Logger
 
+from nanotun.config.dnsservers import probeEndpoints
 from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
@@ -76,7 +77,8 @@ def allChecks(
     survey = functools.cache(survey)
     running = functools.partial(neighbours.isRunning, machine, settings)
     timeout = min(settings.connectTimeout, STEP_LIMIT)
-    context = UpstreamContext(reactor, timeout, openStream, openDatagram, servers=settings.dns)
+    probed = probeEndpoints(settings)
+    context = UpstreamContext(reactor, timeout, openStream, openDatagram, servers=probed)
     # They are not started: without checks of its own, a group learns from what it is asked for.
     trouble = TroubleLog(reactor, Logger())
 
@@ -87,7 +89,7 @@ def allChecks(
     made = makeAll(inDialOrder(entries), context, together)
     hosts = [url.host for url in firstHops(settings)]
     # With fake-ip no server past the proxy hears of a destination's name.
-    if target is not None and (settings.dnsMode != "fake-ip" or settings.dnsVia == "proxy"):
+    if target is not None and (settings.dnsMode != "fake-ip" or settings.dnsVia != "direct"):
         hosts.insert(0, target.host)
 
     def proxyCheck(entry: UpstreamSettings, url: ProxyURL, upstream: IUpstream) -> ICheck:
@@ -97,8 +99,7 @@ def allChecks(
             upstream,
             reactor,
             target,
-            settings.dns[0],
-            questionFor(hosts, settings.dns[0]),
+            *((probed[0], questionFor(hosts, probed[0])) if probed else (None, None)),
             bool(url.host),
             names=settings.dnsMode == "fake-ip",
             cure=cure,
@@ -106,6 +107,7 @@ def allChecks(
             via=entry.via,
         )
 
+    ways = {name: each.upstream for name, each in made.items()}
     proxies = [
         (entry, url, upstream)
         for name, entry in entries.items()
@@ -121,7 +123,7 @@ def allChecks(
             for entry, _, upstream in proxies
             if target is not None and isinstance(upstream, HttpUpstream)
         ),
-        *dnsChecks(settings, made[PROXY].upstream, reactor, hosts),
+        *dnsChecks(settings, ways, reactor, hosts),
         network.AddressCheck(survey, settings, running, machine.holders, machine.geteuid() == 0),
         network.VpnCheck(survey, settings, machine.holders, vpnMarks),
         network.Ipv6Check(survey, machine),
@@ -147,21 +149,22 @@ def _titleOf(entry: UpstreamSettings) -> str:
 
 
 def dnsChecks(
-    settings: Settings, way: IUpstream, reactor: Any, hosts: Sequence[str]
+    settings: Settings, ways: Mapping[str, IUpstream], reactor: Any, hosts: Sequence[str]
 ) -> list[ICheck]:
     """
     The checks of the DNS servers, each asked as C{dnsVia} says.
 
-    @param way: for C{dnsVia: proxy}.
+    @param ways: the upstreams by name.
     @param hosts: names and addresses; the servers are asked for the first name.
     """
+    asked = [Endpoint(each.host, each.port) for each in settings.dns]
     if settings.dnsVia == "direct":
         direct = (
             servers.DnsCheck(each, questionFor(hosts, each), reactor, openDatagram)
-            for each in settings.dns
+            for each in asked
         )
         return [*direct, *map(servers.ClearNamesCheck, namesInClear(settings))]
-    counters = Counters()
+    counters, way = Counters(), ways[settings.dnsVia]
 
     def serverAt(server: Endpoint, report: Callable[[str], None]) -> INameServer:
         datagrams = QueryAssociations(reactor, lambda: way, counters, makeIdent)
@@ -172,7 +175,7 @@ def dnsChecks(
         servers.ProxiedDnsCheck(
             each, questionFor(hosts, each), functools.partial(serverAt, each), reactor
         )
-        for each in settings.dns
+        for each in asked
     ]
 
 

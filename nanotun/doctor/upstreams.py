@@ -49,8 +49,9 @@ class ProxyCheck:
 
     @param upstream: provides both L{IUpstream} and L{IHealthCheck}.
     @param target: the destination that the proxy is to connect to; L{None} for none.
-    @param server: the DNS server to ask through the proxy by UDP.
-    @param question: what it is asked; any answer shows that UDP works.
+    @param server: the DNS server to ask through the proxy by UDP; L{None} if there is none
+        whose address is known.
+    @param question: what it is asked; any answer shows that UDP works.  L{None} without one.
     @param isProxy: whether it is one; C{direct://} and C{reject://} are not.
     @param makeIdent: returns a 16-bit ID for the query.
     @param cure: what to do if it cannot be reached; empty for nothing in particular.
@@ -64,8 +65,8 @@ class ProxyCheck:
         upstream: Any,
         reactor: Any,
         target: Endpoint | None,
-        server: Endpoint,
-        question: DnsQuestion,
+        server: Endpoint | None,
+        question: DnsQuestion | None,
         isProxy: bool = True,
         makeIdent: Callable[[], int] = lambda: int.from_bytes(os.urandom(2), "big"),
         names: bool = False,
@@ -113,8 +114,8 @@ class ProxyCheck:
         # Both connections hear the same of a log-in that fails.
         found += dict.fromkeys((yield gatherResults(asked, consumeErrors=True)))
         named = INamedDatagrams(self._upstream, None) if self._names else None
-        if named is not None and found[-1].level is Level.OK:
-            found.append((yield self._name(named)))
+        if named is not None and self._server is not None and found[-1].level is Level.OK:
+            found.append((yield self._name(named, self._server)))
         return found
 
     @inlineCallbacks
@@ -140,9 +141,9 @@ class ProxyCheck:
         )
 
     @inlineCallbacks
-    def _name(self, named: Any) -> Any:
+    def _name(self, named: Any, server: Endpoint) -> Any:
         try:
-            leg: DatagramLeg = yield named.associateNamed(ip_address(self._server.host).version)
+            leg: DatagramLeg = yield named.associateNamed(ip_address(server.host).version)
         except UpstreamError as error:
             return Finding(
                 self.name,
@@ -191,7 +192,14 @@ class ProxyCheck:
                 f"{what} carries no UDP: apps hear so at once and take TCP; DNS goes by the relay.",
                 "For UDP, use a socks5:// proxy that has UDP ASSOCIATE.",
             )
-        family = ip_address(self._server.host).version
+        server, question = self._server, self._question
+        if server is None or question is None:
+            return Finding(
+                self.name,
+                Level.INFO,
+                "Whether UDP works was not tried, because no server of dns is given by address.",
+            )
+        family = ip_address(server.host).version
         try:
             leg: DatagramLeg = yield self._upstream.associate(family)
         except DatagramsUnsupported as error:
@@ -206,7 +214,7 @@ class ProxyCheck:
         if leg.control is not None:
             leg.control.watch(lambda why: None)
         try:
-            yield self._ask(leg)
+            yield self._ask(leg, server, question)
         except OSError as error:
             return Finding(
                 self.name,
@@ -218,25 +226,25 @@ class ProxyCheck:
             return Finding(
                 self.name,
                 Level.WARN,
-                f"It grants a UDP relay, but {self._server} did not answer through it.",
+                f"It grants a UDP relay, but {server} did not answer through it.",
                 "Open the proxy's UDP ports in the firewalls before it, or try another dns.",
             )
         finally:
             if leg.control is not None:
                 leg.control.close()
-        return Finding(self.name, Level.OK, f"UDP works: {self._server} answers through it.")
+        return Finding(self.name, Level.OK, f"UDP works: {server} answers through it.")
 
-    def _ask(self, leg: DatagramLeg) -> Deferred[bytes]:
+    def _ask(self, leg: DatagramLeg, server: Endpoint, question: DnsQuestion) -> Deferred[bytes]:
         sock = socket.socket(fileno=leg.fd)
         ident = self._makeIdent()
-        query, isAnswer = self._question.query(ident), isDnsAnswer(ident)
+        query, isAnswer = question.query(ident), isDnsAnswer(ident)
         if leg.kind is LegKind.SOCKS5:
-            whole = wrapDatagram(self._server, query)
+            whole = wrapDatagram(server, query)
             return DatagramTrial(
                 self._reactor, sock, whole, lambda data: isAnswer(payloadOf(data))
             ).start()
         try:
-            sock.connect(self._server)
+            sock.connect(server)
         except OSError:
             sock.close()
             raise

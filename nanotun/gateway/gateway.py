@@ -16,7 +16,6 @@ from zope.interface import implementer
 
 from nanotun.addresses import DNS_PORT, isAddress
 from nanotun.config.settings import Settings
-from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import firstHops, wayOf
 from nanotun.flow import Datagram, Endpoint, Flow, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol, Strangers
@@ -159,7 +158,7 @@ class Gateway:
         wanted: tuple[object, ...] = settings.dns, cacheSize, settings.dnsVia
         if settings.dnsVia != "direct":
             # A connection that is open leads through the previous proxy.
-            wanted += wayOf(settings, PROXY), settings.connectTimeout
+            wanted += wayOf(settings, settings.dnsVia), settings.connectTimeout
         if wanted != self._configured:
             anew = settings.dnsVia != "direct" and self._via == "direct"
             self._configured, self._via = wanted, settings.dnsVia
@@ -238,7 +237,8 @@ class Gateway:
         )
 
     def _choiceOf(self, settings: Settings) -> ServerChoice:
-        usual = self._queriesTo(settings, settings.dnsVia, settings.dns)
+        servers = [Endpoint(each.host, each.port) for each in settings.dns]
+        usual = self._queriesTo(settings, settings.dnsVia, servers)
         if settings.dnsVia == "direct" or not self._bootstraps:
             return ServerChoice(usual)
         # Exact names only: with all names below them, whoever can have one looked up could
@@ -246,7 +246,7 @@ class Gateway:
         own = {name for name in realNames(settings) if not isAddress(name)}
         if not own:
             return ServerChoice(usual)
-        direct = self._queriesTo(settings, "direct", settings.dns)
+        direct = self._queriesTo(settings, "direct", servers)
         return ServerChoice(usual, direct, frozenset(own))
 
     def _serversAt(self, server: Endpoint) -> ServerQueries:

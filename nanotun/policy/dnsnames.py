@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nanotun.config.dnsrules import DnsAnswer, DnsRule
 from nanotun.config.domains import PatternKind
-from nanotun.config.upstreams import PROXY, upstreamNames
+from nanotun.config.upstreamentries import PROXY
+from nanotun.config.upstreams import upstreamNames
 from nanotun.policy.lists import NO_LISTS, Lists
 from nanotun.policy.nameindex import NameIndex
 from nanotun.policy.namelist import NameList

@@ -19,6 +19,7 @@ from copy import copy
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from nanotun.addresses import SOCKET_MARK
+from nanotun.config.dnsservers import directEndpoints
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import bareNames, firstHops
@@ -75,10 +76,7 @@ class RouteCheck:
         # With direct:// alone, proxied flows too are dialled at the destination itself.
         self._bare = bareNames(settings)
         # What the relay asks itself.
-        direct = settings.dnsVia == "direct" or any(
-            proxy.scheme.dialsDestination for proxy in settings.proxy
-        )
-        self._servers = frozenset(settings.dns if direct else ())
+        self._servers = directEndpoints(settings)
 
     def untold(self) -> RouteCheck:
         """The same check, which has given out no sentence yet."""

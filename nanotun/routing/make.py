@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
+from nanotun.config.dnsservers import literalHosts
 from nanotun.config.settings import Settings
 from nanotun.interfaces import End
 from nanotun.linux.cgroups import cgroupMount
@@ -75,7 +76,7 @@ def makeRoutes(
     reconciler = Reconciler(
         wishes,
         cached,
-        HostReader(cached, wishes, [server.host for server in settings.dns]),
+        HostReader(cached, wishes, literalHosts(settings)),
         exceptions,
         changes,
         Applied(Journal(settings.runDir), changes),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from twisted.internet.defer import succeed
 
+from nanotun.config.dnsservers import literalHosts
 from nanotun.config.settings import Settings
 from nanotun.routing.changes import readSysctl
 from nanotun.routing.exceptions import Exceptions
@@ -46,7 +47,7 @@ def plannedChanges(
         lambda function: succeed(function()),
     )
     exceptions.readNow()
-    reader = HostReader(kernel, wishes, [server.host for server in settings.dns], root)
+    reader = HostReader(kernel, wishes, literalHosts(settings), root)
     host = reader.read(exceptions.proxies, exceptions.sshPorts, {})
     if not readSysctl(os.path.join(root, f"net/ipv4/conf/{wishes.device}/rp_filter")):
         # The device does not exist yet; it will get the values of new devices.

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
+from nanotun.config import dnsservers
 from nanotun.config.upstreamentries import nearUpstream
-from nanotun.config.values import dnsServers
 from nanotun.errors import ConfigError
 from nanotun.flow import ScriptAnswer, ScriptReply
 from nanotun.script import Through
@@ -85,10 +85,10 @@ def _canonical(text: str) -> str:
 
 
 def _server(text: str) -> str:
-    scheme, _, place = text.partition("://")
     try:
-        if scheme == "udp" and "," not in place:
-            return f"udp://{dnsServers(place)[0]}"
+        server = dnsservers.server(text)
+        if server.scheme == "udp":
+            return f"udp://{server}"
     except ConfigError:
         pass
     raise WrongAnswer(f"{ascii(text)[:SHOWN]}; a server is written 'udp://192.0.2.53'")

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from nanotun.config.dnsservers import goesBare
 from nanotun.config.file import Given
 from nanotun.config.settings import Settings
+from nanotun.config.upstreamentries import PROXY
+from nanotun.interfaces import DnsServer
 
 #: Networks that are listed one by one; more would hide what else is open.
 SHOWN_NETWORKS = 5
@@ -43,11 +46,18 @@ def allProxy(environment: Mapping[str, str]) -> Given | None:
 
 def directOf(settings: Settings) -> Iterator[str]:
     """
-    What would send flows past the proxy, if it were allowed to: upstreams other than C{proxy},
-    and rules.  C{default} is not among them, because only its flag counts.
+    What would send something past the proxy, if it were allowed to: upstreams other than
+    C{proxy}, rules, and what a file says of DNS servers.  C{default} and C{dnsVia} are not among
+    them, because only their flags count.
 
     @return: beginnings of sentences.
     """
+    yield from _flowsDirect(settings)
+    for server in _ownWays(settings):
+        yield f"dns asks {server} past the proxy"
+
+
+def _flowsDirect(settings: Settings) -> Iterator[str]:
     for upstream in settings.upstreams:
         for scheme in {url.scheme.name for url in upstream.proxy if url.scheme.dialsDestination}:
             yield f"upstreams.{upstream.name} is {scheme}://, past every proxy"
@@ -71,7 +81,7 @@ def openings(settings: Settings, allowsDirect: bool = False) -> tuple[str, ...]:
     if settings.default == "direct":
         words.append("whatever no rule is about (--default direct)")
     senders = ["the script"] if settings.script and allowsDirect else []
-    senders += ["rules", "upstreams"] if any(directOf(settings)) else []
+    senders += ["rules", "upstreams"] if any(_flowsDirect(settings)) else []
     if senders:
         *others, last = senders
         named = f"{', '.join(others)} and {last} send" if others else f"{last} sends"
@@ -87,10 +97,21 @@ def openings(settings: Settings, allowsDirect: bool = False) -> tuple[str, ...]:
         ports = sorted((protocol.name.lower(), port) for protocol, port in settings.lanOnlyPorts)
         shown = ", ".join(f"{protocol}:{port}" for protocol, port in ports)
         words.append(f"{shown} of local networks (--lan-only-ports)")
-    if settings.dnsVia == "direct":
-        servers = ", ".join(map(str, settings.dns))
-        words.append(f"DNS queries to {servers} (--dns-via direct)")
+    usual = [each for each in settings.dns if not each.via and goesBare(settings, each)]
+    for flag, servers in (
+        (f"--dns-via {settings.dnsVia}", usual if settings.dnsVia != PROXY else ()),
+        ("--allow-direct", _ownWays(settings)),
+    ):
+        if servers:
+            words.append(f"DNS queries to {', '.join(map(str, servers))} ({flag})")
     return tuple(words)
+
+
+def _ownWays(settings: Settings) -> list[DnsServer]:
+    """The servers of C{dns} whose own C{via} leads past the proxy."""
+    return [
+        each for each in settings.dns if each.via not in ("", PROXY) and goesBare(settings, each)
+    ]
 
 
 def openLine(opened: Iterable[str], ignored: Iterable[str], source: str) -> str:

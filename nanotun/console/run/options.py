@@ -14,6 +14,7 @@ from nanotun.cell.command import OWN_FAULT, CommandUser
 from nanotun.cell.users import findUser
 from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
+from nanotun.config.notices import systemThroughProxy
 from nanotun.config.options import Options, helpOf
 from nanotun.config.rulecheck import neverMatch
 from nanotun.config.upstreams import allProxies, withFields
@@ -124,7 +125,7 @@ class RunOptions(Options):
         [
             "allow-direct",
             None,
-            "let what the script, a rule or an upstream sends direct go past the proxy",
+            "let what the script, a rule, an upstream or dns sends direct go past the proxy",
         ],
     ]
 
@@ -198,7 +199,10 @@ class RunOptions(Options):
         for beginning in directOf(self.settings):
             if not self.allowsDirect:
                 raise ConfigError(f"{beginning}; give --allow-direct if that is meant.")
-        self.warnings = neverMatch(self.settings, inRun=True)
+        self.warnings = (
+            *systemThroughProxy(self.settings),
+            *neverMatch(self.settings, inRun=True),
+        )
         if self["user"] is not None:
             self.user = findUser(self["user"])
         if not self.command:

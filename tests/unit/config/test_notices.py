@@ -108,19 +108,19 @@ class NamesInClearTests(SynchronousTestCase):
         self.assertEqual(taking, (f"What fake-ip does not answer itself is {REST}",))
         mixed = told(dnsMode="fake-ip", proxy="http://h", upstreams="a=socks4://h")
         self.assertEqual(mixed, (f"Names are {REST}",))
-        for via in ("direct", "proxy"):
-            (notice,) = told(proxy="direct://", upstreams="a=socks5://h", dnsVia=via)
+        for via in ("direct", "proxy", "b"):
+            upstreams = "b=direct://,a=socks5://h"
+            (notice,) = told(proxy="direct://", upstreams=upstreams, dnsVia=via)
             self.assertTrue(notice.startswith("Names are looked up in the clear"))
             self.assertTrue(
-                notice.endswith(
-                    "make the one that is to carry them the proxy, and set default: direct."
-                )
+                notice.endswith("dnsVia: a sends these queries through that upstream."), notice
             )
 
     def test_silent(self) -> None:
         """Nobody else hears it."""
         for given in (
             {"dnsVia": "proxy"},
+            {"dnsVia": "a", "upstreams": "a=socks5://i"},
             {"autoDefaultRoute": "false"},
             {"proxy": "direct://"},
             {"proxy": "direct://", "upstreams": "a=direct://"},

@@ -12,8 +12,8 @@ from nanotun.config.keys import KEYS
 from nanotun.config.selectors import selectors
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.errors import ConfigError, EntryError, WrongOption
-from nanotun.flow import Endpoint, Protocol
-from nanotun.interfaces import ProxyURL
+from nanotun.flow import Protocol
+from nanotun.interfaces import DnsServer, ProxyURL
 from nanotun.upstream.schemes.direct import DIRECT
 from nanotun.upstream.schemes.socks5 import SOCKS5
 
@@ -53,7 +53,7 @@ class SettingsTests(SynchronousTestCase):
                 offload="auto",
                 connectTimeout=10.0,
                 udpTimeout=60.0,
-                dns=(Endpoint("8.8.8.8", 53),),
+                dns=(DnsServer("udp", "8.8.8.8", 53),),
                 dnsVia="direct",
                 dnsOverride=False,
                 dnsCache=True,
@@ -193,7 +193,7 @@ class SettingsTests(SynchronousTestCase):
             "dnsStateFile: 5": "a file's path, or '' for none, not 5",
             "fakeIpExclude: 5": "domain names, such as lan or intern.example.com, not 5",
             "fakeIpExclude: '*.lan'": "not '*.lan'",
-            "dns: dns.google": "a name would itself need DNS",
+            "dns: dns.google": "a server with a name is written tls://dns.google or https://",
             "offload: true": "auto, on or off, not true",
             "stackMode: gviser": "did you mean gvisor?",
             "logLevel: warning": "did you mean warn?",
@@ -249,7 +249,7 @@ class SettingsTests(SynchronousTestCase):
             ("mtu", "--mtu", ""),
             ("connectTimeout", "--connect-timeout", "10"),
             ("proxy", "--proxy", "gopher://x"),
-            ("dns", "--dns", "8.8.8.8,"),
+            ("dns", "--dns", "8.8.8"),
             ("dnsOverride", "--dns-override", "yes"),
             ("dnsCacheSize", "--dns-cache-size", "0"),
             ("tunName", "--tun", "a b"),

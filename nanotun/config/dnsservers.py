@@ -1,0 +1,384 @@
+"""
+The DNS servers that the settings name: their check, and what follows from them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import TYPE_CHECKING
+
+from nanotun.addresses import DNS_PORT, GATEWAY4, GATEWAY6, isUnicast
+from nanotun.config import values
+from nanotun.config.domains import NAME_LIMIT, comparable
+from nanotun.config.upstreamentries import PROXY, noUpstream
+from nanotun.config.upstreams import bareNames, mayBeDirect, upstreamsOf
+from nanotun.errors import ConfigError, EntryError
+from nanotun.flow import Endpoint
+from nanotun.interfaces import DnsServer
+from nanotun.interfaces.nameserver import ENCRYPTED, PORTS
+
+if TYPE_CHECKING:
+    from nanotun.config.keys import Settings
+
+SERVER_LIMIT = 8  #: Servers of one list; no query is sent to more before its app gives up.
+ADDRESS_LIMIT = 8  #: Addresses of one server; no query waits until more have been tried.
+
+_SUCH = (
+    "such as 8.8.8.8, '[2001:db8::1]:53', tls://1.1.1.1, https://dns.example/dns-query or system"
+)
+_KEYS = ("server", "address", "via", "ca")
+_AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
+_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+_PATH = re.compile(r"/[!-~]*")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}")
+#: Where a server is asked over HTTPS if no path is given, as RFC 8484 has it in its examples.
+_USUAL_PATH = "/dns-query"
+
+#: The schemes that nothing asks yet.
+_LATER = ("tcp", "tls", "https", "system")
+
+
+def checked(value: object) -> tuple[DnsServer, ...]:
+    """
+    The check of DNS servers: a text with commas between them, a mapping, or a list of such.
+
+    @return: each once.
+    @raise ConfigError: with the end of a sentence.
+    """
+    given = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, (str, dict)) for each in given):
+        raise ConfigError(f"must be DNS servers, {_SUCH}, not {values.shown(value)}")
+    found: dict[DnsServer, None] = {}
+    for number, each in enumerate(given):
+        path = (number,) if given is value else ()
+        if isinstance(each, dict):
+            found[_writtenOut(each, path)] = None
+            continue
+        for text in each.split(","):
+            try:
+                found[server(text.strip())] = None
+            except ConfigError as error:
+                # The only entry of a list needs no number.
+                raise EntryError(str(error), *(path if len(given) > 1 else ())) from None
+    if not 1 <= len(found) <= SERVER_LIMIT:
+        raise ConfigError(
+            f"must be 1 to {SERVER_LIMIT} DNS servers, which are asked in this order, not "
+            f"{len(found)}"
+        )
+    return tuple(found)
+
+
+def _writtenOut(fields: dict[object, object], path: tuple[int, ...]) -> DnsServer:
+    for key in fields:
+        if key not in _KEYS:
+            raise values.unknownKey(str(key), _KEYS, "a DNS server", *path)
+    text = fields.get("server")
+    if not isinstance(text, str):
+        raise EntryError("must have a server, such as {server: 'tls://1.1.1.1'}", *path)
+    key = "server"
+    try:
+        made = server(text.strip(), "address" in fields)
+        if "address" in fields:
+            key = "address"
+            made = made._replace(addresses=_addresses(made, fields[key]))
+        if "ca" in fields:
+            key = "ca"
+            made = made._replace(ca=_authority(made, fields[key]))
+        if "via" in fields:
+            key = "via"
+            made = made._replace(via=via(fields[key]))
+    except ConfigError as error:
+        raise EntryError(str(error), *path, key) from None
+    return made
+
+
+def _addresses(made: DnsServer, value: object) -> tuple[str, ...]:
+    if made.literal or made.scheme == "system":
+        which = ", which is an address" if made.literal else ""
+        raise ConfigError(f"has no meaning for {made}{which}; remove it")
+    given = value if isinstance(value, list) else [value]
+    if not 1 <= len(given) <= ADDRESS_LIMIT:
+        raise ConfigError(f"must be 1 to {ADDRESS_LIMIT} IP addresses, not {len(given)}")
+    found = {}
+    for each in given:
+        host = _literal(str(each))
+        if not host:
+            raise ConfigError(f"must be IP addresses, such as 192.0.2.53, not {values.shown(each)}")
+        _checkHost(host)
+        found[host] = None
+    return tuple(found)
+
+
+def _authority(made: DnsServer, value: object) -> str:
+    if made.scheme not in ENCRYPTED:
+        which = "" if made.scheme == "system" else ", which has no certificate"
+        raise ConfigError(f"has no meaning for {made}{which}; remove it")
+    if not isinstance(value, str) or "\0" in value or not value.startswith("/"):
+        raise ConfigError(f"must be a file's path that begins with /, not {values.shown(value)}")
+    return value
+
+
+class Way(values.Choice):
+    """
+    The name of an upstream that queries may leave by.
+
+    @ivar choices: those that are always there.
+    """
+
+    def __call__(self, value: object) -> str:
+        """@raise ConfigError: it is no name, or nothing gets out there."""
+        name = values.upstreamName(value)
+        if name in ("reject", "drop"):
+            raise ConfigError(f"must not be {name}, because nothing gets out there")
+        return name
+
+
+#: The check of C{via} and C{dnsVia}.
+via = Way("direct", PROXY)
+
+
+def server(text: str, addressed: bool = False) -> DnsServer:
+    """
+    Parse one server, as it is written without more.
+
+    @param addressed: whether its addresses are given beside it.
+    @raise ConfigError: with the end of a sentence, which shows no password.
+    """
+    if text == "system":
+        return DnsServer("system")
+    if "@" in text:
+        # Wherever it is: what is before it may be a password.
+        raise ConfigError(
+            "must have no user name or password, because nanotun logs in at no DNS server"
+        )
+    scheme, slashes, rest = text.partition("://")
+    if not slashes:
+        scheme, rest = "udp", text
+    elif scheme.lower() not in PORTS:
+        shown = f"{scheme}://" if _SCHEME.fullmatch(scheme) else values.shown(scheme)
+        raise ConfigError(f"must begin with udp://, tcp://, tls:// or https://, not {shown}")
+    scheme = scheme.lower()
+    rest, sharp, name = rest.partition("#")
+    if sharp and scheme not in ENCRYPTED:
+        raise ConfigError(
+            "must have no # behind it, because only tls:// and https:// have a certificate"
+        )
+    place, slash, path = rest.partition("/")
+    if scheme == "udp" and ":" in _literal(place):
+        place = f"[{place}]"  # As it has always been possible to write.
+    match = _AUTHORITY.fullmatch(place)
+    if match is None or (path and scheme != "https") or (slash and not slashes):
+        raise _unknown(text)
+    host = _host(text, match[1], scheme == "udp", bool(slashes), addressed)
+    port = PORTS[scheme] if match[2] is None else int(match[2])
+    if not 1 <= port <= 65535:
+        raise ConfigError(f"must have ports from 1 to 65535, which that of {text} is not")
+    certified = ""
+    if sharp:
+        certified = _literal(name) or _name(name)
+        if not certified:
+            raise ConfigError(f"must have a host name behind #, not {values.shown(name)}")
+    return DnsServer(
+        scheme,
+        host,
+        port,
+        _pathOf(text, path) if scheme == "https" else "",
+        "" if certified == host else certified,
+    )
+
+
+def _host(text: str, given: str, plain: bool, slashes: bool, addressed: bool) -> str:
+    """
+    The host of a server, as C{DnsServer} has it.
+
+    @param text: the whole text, for errors.
+    @param plain: whether the server has no use for its name.
+    @param slashes: whether the text has a scheme.
+    """
+    host = _literal(given.strip("[]"))
+    if host:
+        _checkHost(host)
+        return host
+    name = _name(given)
+    if not name or not (slashes or addressed):
+        raise _unknown(text)
+    if plain and not addressed:
+        raise ConfigError("must be an address in udp://, or have one as address: 192.0.2.53")
+    return name
+
+
+def _pathOf(text: str, path: str) -> str:
+    found = "/" + path.removesuffix("{?dns}")
+    if not _PATH.fullmatch(found):
+        raise _unknown(text)
+    return _USUAL_PATH if found == "/" else found
+
+
+def _checkHost(host: str) -> None:
+    if host in (GATEWAY4, GATEWAY6):
+        raise ConfigError(f"must not name nanotun's own gateway {host}, which would ask itself")
+    if not isUnicast(host):
+        raise ConfigError(f"must be a DNS server, {_SUCH}, and none has the address {host}")
+
+
+def _unknown(text: str) -> ConfigError:
+    hint = ""
+    name = _name(text.partition(":")[0])
+    scheme, _, place = text.partition("://")
+    if difflib.get_close_matches(text.lower(), ["system"], 1):
+        hint = "; did you mean system?"
+    elif ":" in _literal(place.partition("/")[0]):
+        hint = f"; an IPv6 address has brackets around it, as in {scheme}://[2001:db8::1]"
+    elif name and text.count(":") < 2 and "/" not in text:
+        hint = f"; a server with a name is written tls://{name} or https://{name}{_USUAL_PATH}"
+    return ConfigError(f"must be a DNS server, {_SUCH}, not {values.shown(text)}{hint}")
+
+
+def _literal(text: str) -> str:
+    """An address in its canonical form; empty if the text is none."""
+    try:
+        family = AF_INET6 if ":" in text else AF_INET
+        return inet_ntop(family, inet_pton(family, text))
+    except (OSError, ValueError):
+        return ""
+
+
+def _name(text: str) -> str:
+    """A host name as it is compared; empty if the text is none."""
+    try:
+        name = comparable(text)
+    except ValueError:
+        return ""
+    # What ends in a number is a wrong address.
+    if not _NAME.fullmatch(name) or len(name) > NAME_LIMIT or name.rpartition(".")[2].isdigit():
+        return ""
+    return name
+
+
+def serversOf(settings: Settings) -> tuple[DnsServer, ...]:
+    """All servers that the settings name, each once."""
+    return tuple(dict.fromkeys(settings.dns))
+
+
+def viaOf(settings: Settings, server: DnsServer) -> str:
+    """The upstream that a server is asked through, or C{direct}."""
+    return server.via or settings.dnsVia
+
+
+def goesBare(settings: Settings, server: DnsServer) -> bool:
+    """Whether a server is asked past every proxy."""
+    return viaOf(settings, server) in ("direct", *bareNames(settings))
+
+
+def bootstrapsOf(
+    servers: Collection[DnsServer], server: DnsServer, others: Collection[DnsServer]
+) -> tuple[DnsServer, ...]:
+    """
+    The servers that can be asked for the name of one: those that can be found without asking.
+
+    @param servers: the list that it is in.
+    @param others: those of C{dns}, which are asked where the list has none.
+    """
+    if server.literal or server.addresses or server.scheme == "system":
+        return ()
+    for known in (servers, others):
+        found = tuple(each for each in known if _isFound(each))
+        if found:
+            return found
+    return ()
+
+
+def _isFound(server: DnsServer) -> bool:
+    return server.literal or bool(server.addresses) or server.scheme == "system"
+
+
+def checkServers(settings: Settings) -> None:
+    """
+    Check what no server shows by itself.
+
+    @raise EntryError: queries are to leave by an upstream that there is not, or a server's name
+        cannot be looked up.
+    """
+    ways = ("direct", *upstreamsOf(settings))
+    if settings.dnsVia not in ways:
+        raise EntryError(noUpstream(ways, settings.dnsVia), key="dnsVia")
+    checkList(settings, settings.dns, key="dns")
+
+
+def checkList(
+    settings: Settings, servers: Collection[DnsServer], *path: str | int, key: str
+) -> None:
+    """
+    As L{checkServers}, for one list.
+
+    @param path: leads to the list in the value of C{key}.
+    """
+    ways = ("direct", *upstreamsOf(settings))
+    for number, server in enumerate(servers):
+        if server.via and server.via not in ways:
+            raise EntryError(noUpstream(ways, server.via), *path, number, "via", key=key)
+        place = (*path, number) if len(servers) > 1 else path
+        if not _isFound(server) and not bootstrapsOf(servers, server, settings.dns):
+            raise EntryError(
+                f"needs an address, because no other server can be asked for {server.host}: "
+                f"write {{server: '{server}', address: 192.0.2.53}}, or add a server that is an "
+                "address",
+                *place,
+                key=key,
+            )
+        if server.scheme in _LATER:
+            raise EntryError(f"must be asked over UDP: {server} is not there yet", *place, key=key)
+
+
+def literalHosts(settings: Settings) -> tuple[str, ...]:
+    """The addresses of all servers whose addresses are written in the settings, each once."""
+    return tuple(dict.fromkeys(host for each in serversOf(settings) for host in _hosts(each)))
+
+
+def _hosts(server: DnsServer) -> tuple[str, ...]:
+    return (server.host,) if server.literal else server.addresses
+
+
+def directEndpoints(settings: Settings) -> frozenset[Endpoint]:
+    """The plain servers, as the relay's own sockets are connected to them."""
+    return frozenset(
+        Endpoint(host, each.port)
+        for each in serversOf(settings)
+        if each.scheme not in ENCRYPTED and _mayGoBare(settings, viaOf(settings, each))
+        for host in _hosts(each)
+    )
+
+
+def _mayGoBare(settings: Settings, name: str) -> bool:
+    return name == "direct" or mayBeDirect(upstreamsOf(settings)[name])
+
+
+def probeEndpoints(settings: Settings) -> tuple[Endpoint, ...]:
+    """
+    Where a query of no consequence is sent over UDP, to see whether one passes: the servers of
+    C{dns}, on the port of plain DNS if they are not asked over UDP.
+    """
+    found = (
+        Endpoint(_hosts(each)[0], each.port if each.scheme == "udp" else DNS_PORT)
+        for each in settings.dns
+        if _hosts(each)
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def through(name: str) -> str:
+    """How a query travels by an upstream, or C{direct}, in words that follow a verb."""
+    if name == "direct":
+        return "past the proxy"
+    return f"through {'the proxy' if name == PROXY else name}"
+
+
+def shownWays(settings: Settings) -> str:
+    """The servers of C{dns} and how each is asked, in words."""
+    ways = [through(viaOf(settings, each)) for each in settings.dns]
+    if len(set(ways)) == 1:
+        return f"{', '.join(map(str, settings.dns))}, asked {ways[0]}"
+    return ", ".join(f"{each} {way}" for each, way in zip(settings.dns, ways, strict=True))
