@@ -10,11 +10,17 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
+from nanotun.config.dnsservers import serversOf, viaOf
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings
+from nanotun.config.upstreams import PROXY, upstreamsOf
 
 #: They name one another: if one of them has to wait for a restart, all do.
 _TOGETHER = ("proxy", "proxyVia", "upstreams", "rules", "default", "countryFile", "script")
+
+#: They name upstreams, too, but wait with those only if they would otherwise name one that there
+#: is not: what waits under C{autoDefaultRoute} need not hold up the rules.
+_ASKING = ("dns", "dnsVia")
 
 _RIGHTS = tuple(name for name, key in KEYS.items() if key.rights)
 
@@ -58,5 +64,17 @@ def changeTo(new: Settings, old: Settings, kept: Collection[str] = ()) -> Change
     )
     if any(key.name in _TOGETHER and key.name not in live for key in changed):
         live = tuple(name for name in live if name not in _TOGETHER)
+    if _lacksUpstream(_merged(old, new, live)):
+        live = tuple(name for name in live if name not in (*_TOGETHER, *_ASKING))
     restart = tuple(key.name for key in changed if key.name not in live)
-    return Change(replace(old, **{name: getattr(new, name) for name in live}), live, restart)
+    return Change(_merged(old, new, live), live, restart)
+
+
+def _merged(old: Settings, new: Settings, names: Collection[str]) -> Settings:
+    return replace(old, **{name: getattr(new, name) for name in names})
+
+
+def _lacksUpstream(settings: Settings) -> bool:
+    """Whether DNS queries would leave by an upstream that there is not."""
+    named = {settings.dnsVia, *(viaOf(settings, each) for each in serversOf(settings))}
+    return not named <= {"direct", PROXY} and not named <= {"direct", *upstreamsOf(settings)}

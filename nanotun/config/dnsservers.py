@@ -347,12 +347,13 @@ def directEndpoints(settings: Settings) -> frozenset[Endpoint]:
     return frozenset(
         Endpoint(host, each.port)
         for each in serversOf(settings)
-        if each.scheme not in ENCRYPTED and _mayGoBare(settings, viaOf(settings, each))
+        if each.scheme not in ENCRYPTED and mayGoBare(settings, viaOf(settings, each))
         for host in _hosts(each)
     )
 
 
-def _mayGoBare(settings: Settings, name: str) -> bool:
+def mayGoBare(settings: Settings, name: str) -> bool:
+    """Whether something that is sent by an upstream, or C{direct}, may pass every proxy."""
     return name == "direct" or mayBeDirect(upstreamsOf(settings)[name])
 
 

@@ -19,7 +19,6 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.config.change import KEPT, Change, changeTo
-from nanotun.config.dnsservers import serversOf
 from nanotun.config.flowrules import FlowRule
 from nanotun.config.notices import namesInClear
 from nanotun.config.options import Options
@@ -313,4 +312,4 @@ def _ruled(settings: Settings) -> list[FlowRule]:
 
 def _waysOf(settings: Settings) -> tuple[object, ...]:
     """What decides whether names are looked up in the clear."""
-    return upstreamsOf(settings), serversOf(settings), settings.dnsVia
+    return upstreamsOf(settings), settings.dnsVia

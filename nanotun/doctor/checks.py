@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from nanotun.config.dnsservers import probeEndpoints
+from nanotun.config.dnsservers import goesBare, probeEndpoints
 from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
@@ -89,7 +89,8 @@ def allChecks(
     made = makeAll(inDialOrder(entries), context, together)
     hosts = [url.host for url in firstHops(settings)]
     # With fake-ip no server past the proxy hears of a destination's name.
-    if target is not None and (settings.dnsMode != "fake-ip" or settings.dnsVia != "direct"):
+    bare = any(goesBare(settings, each) for each in settings.dns)
+    if target is not None and (settings.dnsMode != "fake-ip" or not bare):
         hosts.insert(0, target.host)
 
     def proxyCheck(entry: UpstreamSettings, url: ProxyURL, upstream: IUpstream) -> ICheck:

@@ -12,6 +12,7 @@ from typing import Any
 
 from nanotun.cell.command import OWN_FAULT, CommandUser
 from nanotun.cell.users import findUser
+from nanotun.config.dnsservers import mayGoBare
 from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
 from nanotun.config.notices import systemThroughProxy
@@ -42,7 +43,7 @@ def _shown() -> dict[str, str]:
         "past the proxy, and what it says about routes, processes and logs is not used",
         "-u, --user NAME": "run COMMAND as this user, with its groups and HOME",
         **optional,
-        "--allow-direct": "let what the script, a rule or an upstream sends direct go past "
+        "--allow-direct": "let what the script, a rule, an upstream or dns sends direct go past "
         "the proxy",
         "--keep-proxy-env": "leave http_proxy, https_proxy, all_proxy and no_proxy to COMMAND",
         "--help": "this text",
@@ -168,7 +169,7 @@ class RunOptions(Options):
 
     @property
     def allowsDirect(self) -> bool:
-        """Whether the script, a rule or an upstream may send flows past the proxy."""
+        """Whether the script, a rule, an upstream or dns may send something past the proxy."""
         return bool(self["allow-direct"])
 
     def parseArgs(self, *args: str) -> None:
@@ -221,12 +222,17 @@ class RunOptions(Options):
         return {} if found is None else {"proxy": found}
 
     def _fixValues(self) -> None:
-        """Close every way past the proxy that no flag opens, and note what that changes."""
+        """
+        Close every way past the proxy that no flag opens, and note what that changes.  An
+        upstream that queries are sent through opens none, unless it is a way past itself.
+        """
         fixed: dict[str, Any] = {}
         ignored = []
         for key in KEYS.values():
             counts = self.flags if key.run.guarded else self.given
             if key.fixedInRun is None or (key.name in counts and not key.run.refused):
+                continue
+            if key.name == "dnsVia" and not mayGoBare(self.settings, self.settings.dnsVia):
                 continue
             fixed[key.name] = key.check(key.fixedInRun)
             if key.run.guarded and key.name in self.given | self.filed:

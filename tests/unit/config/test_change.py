@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.config.change import KEPT, changeTo
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
+from nanotun.interfaces import DnsServer, UpstreamSettings
 
 SETTINGS = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "socks5://h:1")}, None)
 
@@ -34,9 +35,13 @@ LIVE = KEYS.keys() - RESTART
 ROUTED = {"dns", "excludedProcesses", "lan"}
 
 
+#: Values of the settings that name upstreams and are looked into.
+ASKING: dict[str, Any] = {"dns": (DnsServer("udp", "192.0.2.9", 53),), "dnsVia": "proxy"}
+
+
 def other(name: str, settings: Settings = SETTINGS) -> Settings:
-    """Settings with another value; the kind of value does not matter here."""
-    value: Any = ("another",)
+    """Settings with another value; for most it does not matter of what kind."""
+    value: Any = ASKING.get(name, ("another",))
     return replace(settings, **{name: value})
 
 
@@ -91,6 +96,32 @@ class ChangeTests(SynchronousTestCase):
         change = changeTo(new, SETTINGS, {"upstreams"})
         self.assertEqual((change.live, change.restart), (("lan",), ("proxyVia", "upstreams")))
         self.assertEqual(changeTo(new, SETTINGS).restart, ())
+
+    def test_asking(self) -> None:
+        """
+        No query is to leave by an upstream that there is not: the upstreams that the old servers
+        name stay until those go, and new ones wait for the upstreams that they name.
+        """
+        office = UpstreamSettings("office", SETTINGS.proxy)
+        servers = (DnsServer("udp", "192.0.2.9", 53, via="office"),)
+        plain = replace(SETTINGS, default="another")
+        without = replace(plain, autoDefaultRoute=True)
+        named = replace(SETTINGS, upstreams=(office,), dns=servers)
+        routed = replace(named, autoDefaultRoute=True)
+        # Under autoDefaultRoute the servers have to wait.
+        change = changeTo(without, routed)
+        self.assertEqual((change.live, change.restart), ((), ("upstreams", "dns", "default")))
+        change = changeTo(replace(without, upstreams=(office,)), routed)
+        self.assertEqual((change.live, change.restart), (("default",), ("dns",)))
+        self.assertEqual(changeTo(plain, named).restart, ())
+        # And upstreams do if they need rights.
+        change = changeTo(named, SETTINGS, {"upstreams"})
+        self.assertEqual((change.live, change.restart), ((), ("upstreams", "dns")))
+        asked = replace(SETTINGS, upstreams=(office,), dnsVia="office")
+        change = changeTo(replace(asked, lan="proxy"), SETTINGS, {"upstreams"})
+        self.assertEqual((change.live, change.restart), (("lan",), ("upstreams", "dnsVia")))
+        change = changeTo(replace(asked, dnsVia="proxy"), SETTINGS, {"upstreams"})
+        self.assertEqual((change.live, change.restart), (("dnsVia",), ("upstreams",)))
 
     def test_kept(self) -> None:
         """A setting that cannot be taken over this time needs a restart too."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.config.dnsservers import checked
 from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
-from nanotun.config.notices import namesInClear, serversExcluded, unmetNeeds
+from nanotun.config.notices import namesInClear, serversExcluded, systemThroughProxy, unmetNeeds
 from nanotun.config.settings import Settings, flagValue, makeSettings
 
 #: Settings that need autoDefaultRoute, and how the sentence about each begins.
@@ -72,6 +75,43 @@ class ServersExcludedTests(SynchronousTestCase):
         found = serversExcluded(settings(excludedIPs="192.168.0.0/16", autoDefaultRoute=True))
         self.assertEqual(found, ())
 
+    def test_byName(self) -> None:
+        """The address beside a server's name is one of it."""
+        dns = {"server": "udp://dns.example", "address": ["8.8.8.8", "192.0.2.1"]}
+        wanted = settings(excludedIPs="192.0.2.0/24", dns=dns, autoDefaultRoute=True)
+        (notice,) = serversExcluded(wanted)
+        self.assertIn("ask 192.0.2.1 themselves", notice)
+
+
+class SystemThroughProxyTests(SynchronousTestCase):
+    """L{systemThroughProxy}."""
+
+    def told(self, dns: str, via: str) -> tuple[str, ...]:
+        """What the user is told who has these servers asked that way."""
+        wanted = settings(dnsVia=via, upstreams={"office": "h", "home": "direct://"})
+        return systemThroughProxy(replace(wanted, dns=checked(dns)))
+
+    def test_told(self) -> None:
+        """Who has this machine's own servers asked from elsewhere hears of it, and of the cure."""
+        for via, way in (("proxy", "the proxy"), ("office", "office")):
+            self.assertEqual(
+                self.told("9.9.9.9, system", via),
+                (
+                    f"dns: system asks this machine's own servers through {way}, which may not "
+                    "reach them; write {server: system, via: direct} to ask them past it.",
+                ),
+            )
+
+    def test_silent(self) -> None:
+        """Who asks them from here does not, nor who says so of them, nor who does not ask them."""
+        for via in ("direct", "home"):
+            self.assertEqual(self.told("system", via), ())
+        self.assertEqual(self.told("9.9.9.9", "proxy"), ())
+        for own in ("direct", "office"):
+            wanted = settings(dnsVia="proxy", upstreams={"office": "h"})
+            servers = checked({"server": "system", "via": own})
+            self.assertEqual(systemThroughProxy(replace(wanted, dns=servers)), ())
+
 
 REST = (
     "looked up in the clear, outside the proxy, at 8.8.8.8:53, 9.9.9.9:53; dnsVia: proxy sends "
@@ -79,11 +119,16 @@ REST = (
 )
 
 
-def told(**given: str) -> tuple[str, ...]:
-    """What the user of these settings is told."""
+def told(servers: object = None, **given: str) -> tuple[str, ...]:
+    """
+    What the user of these settings is told.
+
+    @param servers: those of C{dns}, if they are no text with commas.
+    """
     given = {"proxy": "socks5://h", "dns": "8.8.8.8, 9.9.9.9", "autoDefaultRoute": "true"} | given
     flags = {name: flagValue(KEYS[name], text) for name, text in given.items()}
-    return namesInClear(makeSettings({}, flags, None))
+    made = makeSettings({}, flags, None)
+    return namesInClear(made if servers is None else replace(made, dns=checked(servers)))
 
 
 class NamesInClearTests(SynchronousTestCase):
@@ -115,6 +160,15 @@ class NamesInClearTests(SynchronousTestCase):
             self.assertTrue(
                 notice.endswith("dnsVia: a sends these queries through that upstream."), notice
             )
+
+    def test_plain(self) -> None:
+        """It is about plain servers by the usual way; what is encrypted is not in the clear."""
+        by = {"server": "8.8.8.8", "via": "direct"}
+        (notice,) = told(["tls://1.1.1.1", "tcp://9.9.9.9", "https://1.1.1.1", "system", by])
+        self.assertIn("at tcp://9.9.9.9:53, this machine's own servers; dnsVia: proxy", notice)
+        self.assertEqual(told(["tls://1.1.1.1", "https://1.1.1.1"]), ())
+        self.assertEqual(told([by], dnsVia="proxy"), ())
+        self.assertEqual(told([{"server": "8.8.8.8", "via": "proxy"}]), ())
 
     def test_silent(self) -> None:
         """Nobody else hears it."""

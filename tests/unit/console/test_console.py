@@ -336,6 +336,12 @@ class CheckTests(ConsoleCase):
             said,
         )
 
+    def test_servers(self) -> None:
+        """It says by which way each DNS server is asked."""
+        path = self.write("proxy: h\ndns: [9.9.9.9, {server: 10.0.0.1, via: proxy}]\n")
+        _, said, _ = self.say(check.main, path)
+        self.assertIn("  dns      9.9.9.9:53 past the proxy, 10.0.0.1:53 through the proxy\n", said)
+
     def test_bad(self) -> None:
         """The error about a setting, or about a file that it names, is one sentence."""
         for text, sentence in (

@@ -99,6 +99,14 @@ class DefaultTests(RunOptionsCase):
             self.assertEqual(getattr(parsed.settings, key.name), wanted)
             self.assertNotIn(key.name, parsed.ignored)
 
+    def test_dnsVia(self) -> None:
+        """A file may say which proxy queries go through, for that opens nothing."""
+        text = "proxy: socks5://h\nupstreams: {office: h, mixed: [h, 'direct://']}\ndnsVia: "
+        for way, counts in (("office", "office"), ("proxy", "proxy"), ("mixed", "proxy")):
+            parsed = self.parse("--config", self.write(text + way), "--allow-direct")
+            self.assertEqual(parsed.settings.dnsVia, counts)
+            self.assertEqual(parsed.ignored, () if way == counts else ("dnsVia",))
+
     def test_fakeIp(self) -> None:
         """The proxies get names if every one of them takes names, unless it is said otherwise."""
         for proxy, mode in (
@@ -150,6 +158,11 @@ class OpenLineTests(RunOptionsCase):
             (
                 ("--dns-via", "direct", "--dns", "9.9.9.9,8.8.8.8:54"),
                 "DNS queries to 9.9.9.9:53, 8.8.8.8:54 (--dns-via direct)",
+            ),
+            (
+                ("--dns-via", "a", "--upstream", "a=direct://", "--allow-direct"),
+                "what rules and upstreams send direct (--allow-direct), DNS queries to 8.8.8.8:53 "
+                "(--dns-via a)",
             ),
         ):
             line = self.closed(*flags).openLine()
@@ -239,6 +252,28 @@ class OpenLineTests(RunOptionsCase):
                 "open past the proxy: what rules and upstreams send direct (--allow-direct).",
             )
         self.assertEqual(self.closed("--allow-direct", "--rule", "{to: proxy}").openLine(), "")
+
+    def test_ownWay(self) -> None:
+        """So does a server of C{dns} in a file whose own C{via} leads past the proxy."""
+        text = "proxy: h\ndns: [9.9.9.9, {server: 8.8.8.8, via: WAY}]"
+        path = self.write(text.replace("WAY", "direct"))
+        self.assertRaises(SystemExit, self.parse, "--config", path)
+        self.assertEqual(
+            self.said,
+            ["dns asks 8.8.8.8:53 past the proxy; give --allow-direct if that is meant."],
+        )
+        for flags, words in (
+            ((), "DNS queries to 8.8.8.8:53 (--allow-direct)"),
+            (
+                ("--dns-via", "direct"),
+                "DNS queries to 9.9.9.9:53 (--dns-via direct), DNS queries to 8.8.8.8:53 "
+                "(--allow-direct)",
+            ),
+        ):
+            parsed = self.parse("--config", path, "--allow-direct", *flags)
+            self.assertEqual(parsed.openLine(), f"open past the proxy: {words}.")
+        path = self.write(text.replace("WAY", "proxy"))
+        self.assertEqual(self.parse("--config", path).openLine(), "")
 
     def test_script(self) -> None:
         """A script that may send flows direct is listed, alone or with rules that do."""

@@ -11,6 +11,7 @@ from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
 from nanotun.daemon.files import READ, WRITE, hasForeign, isForeign, pathsOf
+from nanotun.interfaces import DnsServer
 
 SETTINGS = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "h")}, None)
 ANN = 1000
@@ -128,6 +129,12 @@ class PathsTests(SynchronousTestCase):
         read, written = pathsOf(replace(SETTINGS, upstreams=upstreams), {}, None)
         self.assertLessEqual({"/p/word", "/c/a.pem"}, read)
         self.assertIn("/s/sock", written)
+
+    def test_authorities(self) -> None:
+        """So are the authorities of DNS servers."""
+        servers = (DnsServer("tls", "1.1.1.1", 853, ca="/c/a.pem"), *SETTINGS.dns)
+        read, _ = pathsOf(replace(SETTINGS, dns=servers), {}, None)
+        self.assertEqual({path for path in read if "nanotun" not in path}, {"/c/a.pem"})
 
     def test_stdout(self) -> None:
         """A --logfile of - is not a file."""

@@ -209,6 +209,14 @@ class ProxyTests(PeerCase):
         self.assertLast(Level.INFO, "is dialled through office, and a chain carries no UDP")
         self.assertEqual(self.upstream.families, [])
 
+    def test_noServer(self) -> None:
+        """Without a server whose address is known, UDP is not tried, and why is said."""
+        check = ProxyCheck(self.upstream, self.clock, None, None, None, names=True)
+        self.check, self.found = check, check.run()
+        self.checked()
+        self.assertLast(Level.INFO, "not tried, because no server of dns is given by address")
+        self.assertEqual(self.upstream.families, [])
+
     def test_otherHeaders(self) -> None:
         """An answer may name its sender by IPv6 address or name; a wrong header is no answer."""
         for header in (b"\0\0\0\x04" + bytes(18), b"\0\0\0\x03\x04host\0\x35"):
@@ -443,9 +451,15 @@ class ChecksTests(CheckCase):
 
     def test_hidden(self) -> None:
         """With fake-ip no server that is asked past the proxy hears of the target's name."""
-        for way, name in (("direct", "proxy.example"), ("proxy", "www.example")):
+        for way, name in (
+            ("direct", "proxy.example"),
+            ("home", "proxy.example"),
+            ("proxy", "www.example"),
+            ("office", "www.example"),
+        ):
             flags = ("--proxy", "socks5://proxy.example", "--dns-mode", "fake-ip")
-            wanted = settings(*flags, "--dns-via", way)
+            more = ("--upstream", "home=direct://", "--upstream", "office=socks5://10.0.0.2")
+            wanted = settings(*flags, *more, "--dns-via", way)
             target = Endpoint("www.example", 443)
             checks = allChecks(
                 wanted, (), target, Clock(), lambda call: None, self.machine, lambda: HOME

@@ -125,6 +125,9 @@ class WayTests(JudgeCase):
         for proxy, rule in (("5.5.5.5:1080", "SERVE dns-override"), ("direct://", "REJECT loop")):
             judge = self.makeJudge(proxy=proxy, dns="9.9.9.9", dnsOverride=True, dnsVia="proxy")
             self.assertRule(self.decide(judge, "udp 9.9.9.9:53"), rule)
+        upstreams = {"a": "5.5.5.5:1080"}
+        judge = self.makeJudge(dns="9.9.9.9", dnsOverride=True, dnsVia="a", upstreams=upstreams)
+        self.assertRule(self.decide(judge, "udp 9.9.9.9:53"), "SERVE dns-override")
 
 
 class LanOnlyTests(JudgeCase):
