@@ -131,6 +131,8 @@ PURE = (
     "nanotun.gateway.dns.cache",
     "nanotun.gateway.dns.servers",
     "nanotun.gateway.dns.talks",
+    "nanotun.gateway.dns.servertally",
+    "nanotun.gateway.dns.trace",
     "nanotun.gateway.dns.counters",
     "nanotun.gateway.dns.addresses",
     "nanotun.gateway.dns.answered",
