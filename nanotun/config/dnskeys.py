@@ -37,15 +37,24 @@ class DNSSettings:
         "SERVER",
         "DNS server for the gateway's relay: an address, `tls://`, `https://` or `system`; several "
         "with commas",
-        doc="The DNS servers that the relay on the gateway, 198.18.0.1 and fdfe:dcba:9876::1, "
-        "asks, in this order.  8.8.8.8 is asked over UDP, tcp://8.8.8.8 over TCP, tls://1.1.1.1 "
-        "over TLS and https://dns.example/dns-query over HTTPS; system stands for the servers "
-        "that this machine uses itself, even when they change.  Certificates are checked; behind "
-        "a # is the name that a certificate has to be for, if that is not the host.  A server "
-        "that is given by name needs an address, or another server that can be asked for its "
-        "name.  Written out, a server may have more: {server: 'tls://dns.example', address: "
-        "192.0.2.53, via: proxy, ca: /etc/ssl/dns.pem}.  A list is written in brackets, and an "
-        "IPv6 address with a port in quotes as well: [9.9.9.9, '[2001:4860:4860::8888]:53'].",
+        doc="""
+The DNS servers that the relay on the gateway, 198.18.0.1 and fdfe:dcba:9876::1, asks, in this
+order, such as [9.9.9.9, 8.8.8.8:53, '[2001:4860:4860::8888]:53'].
+  8.8.8.8                         is asked over UDP, and where needed TCP
+  tcp://8.8.8.8                   over TCP
+  tls://1.1.1.1#one.one.one.one   over TLS; the certificate must be for the name
+                                  behind the #, or else for the host
+  https://dns.example/dns-query   over HTTPS
+  system                          stands for the servers that this machine uses
+                                  itself, even when they change
+Written out, a server may have more:
+  dns:
+    - {server: 'tls://dns.example', address: 192.0.2.53, via: proxy}
+    - {server: 'tls://10.0.0.53', ca: /etc/ssl/dns.pem}
+A server that is given by name needs an address, or another server that can be asked for its name.
+via is how it is asked, in place of dnsVia; ca is a file with the certificates to trust, in place of
+the system's.
+""",
         live=True,
         routed=True,
         repeats=True,
