@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from nanotun.config.dnsservers import goesBare, probeEndpoints
+from nanotun.config.dnsservers import probeEndpoints, viaOf
 from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
@@ -24,12 +24,9 @@ from nanotun.doctor.question import questionFor
 from nanotun.engine import abi
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
-from nanotun.gateway.dns.association import QueryAssociations
 from nanotun.gateway.dns.counters import Counters
-from nanotun.gateway.dns.direct import makeIdent
-from nanotun.gateway.dns.interfaces import INameServer
-from nanotun.gateway.dns.proxied import UpstreamServer, couldFake
-from nanotun.interfaces import IUpstream, ProxyURL, UpstreamContext, UpstreamSettings
+from nanotun.gateway.dns.nameservers import NameServers
+from nanotun.interfaces import DnsServer, IUpstream, ProxyURL, UpstreamContext, UpstreamSettings
 from nanotun.linux.network import MachineNetwork, readNetwork
 from nanotun.log.trouble import TroubleLog
 from nanotun.routing.netlink import vpnMarks
@@ -153,30 +150,26 @@ def dnsChecks(
     settings: Settings, ways: Mapping[str, IUpstream], reactor: Any, hosts: Sequence[str]
 ) -> list[ICheck]:
     """
-    The checks of the DNS servers, each asked as C{dnsVia} says.
+    The checks of the DNS servers, each asked its own way.
 
     @param ways: the upstreams by name.
     @param hosts: names and addresses; the servers are asked for the first name.
     """
-    asked = [Endpoint(each.host, each.port) for each in settings.dns]
-    if settings.dnsVia == "direct":
-        direct = (
-            servers.DnsCheck(each, questionFor(hosts, each), reactor, openDatagram)
-            for each in asked
-        )
-        return [*direct, *map(servers.ClearNamesCheck, namesInClear(settings))]
-    counters, way = Counters(), ways[settings.dnsVia]
 
-    def serverAt(server: Endpoint, report: Callable[[str], None]) -> INameServer:
-        datagrams = QueryAssociations(reactor, lambda: way, counters, makeIdent)
-        mayFake = couldFake(settings)
-        return UpstreamServer(server, lambda: way, datagrams, reactor, counters, report, mayFake)
+    def makeServers(report: Callable[[str], None]) -> NameServers:
+        way = ways.__getitem__
+        return NameServers(reactor, settings, way, {}, Counters(), {}, openDatagram, report)
+
+    def check(server: DnsServer) -> ICheck:
+        place = Endpoint(server.host, server.port)
+        question = questionFor(hosts, place)
+        if viaOf(settings, server) == "direct":
+            return servers.DnsCheck(place, question, reactor, openDatagram)
+        return servers.ProxiedDnsCheck(server, question, makeServers, reactor)
 
     return [
-        servers.ProxiedDnsCheck(
-            each, questionFor(hosts, each), functools.partial(serverAt, each), reactor
-        )
-        for each in asked
+        *map(check, settings.dns),
+        *map(servers.ClearNamesCheck, namesInClear(settings)),
     ]
 
 

@@ -18,6 +18,8 @@ from nanotun.errors import UpstreamError
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.interfaces import INameServer
 from nanotun.gateway.dns.message import NOERROR, NXDOMAIN, RCODE, SERVFAIL, readQuery
+from nanotun.gateway.dns.nameservers import NameServers
+from nanotun.interfaces import DnsServer
 from nanotun.timer import Timer
 from nanotun.upstream.datagramtrial import RETRY, TRIES, DatagramTrial, isDnsAnswer
 
@@ -26,7 +28,9 @@ from nanotun.upstream.datagramtrial import RETRY, TRIES, DatagramTrial, isDnsAns
 ERRORS = {1: "FORMERR", 2: "SERVFAIL", 4: "NOTIMP", 5: "REFUSED", 9: "NOTAUTH"}
 
 
-def judged(server: Endpoint, question: DnsQuestion, answer: bytes, way: str = "") -> Finding:
+def judged(
+    server: Endpoint | DnsServer, question: DnsQuestion, answer: bytes, way: str = ""
+) -> Finding:
     """
     What an answer's response code says of the server.
 
@@ -57,28 +61,29 @@ class ProxiedDnsCheck:
     Whether a server of C{dns} answers through the proxy, as the DNS relay asks it.
 
     @param question: what it is asked.
-    @param makeServer: makes what asks it, given what takes a sentence about why it cannot.
+    @param makeServers: makes what asks it, given what takes a sentence about why it cannot.
     """
 
     name = "DNS"
 
     def __init__(
         self,
-        server: Endpoint,
+        server: DnsServer,
         question: DnsQuestion,
-        makeServer: Callable[[Callable[[str], None]], INameServer],
+        makeServers: Callable[[Callable[[str], None]], NameServers],
         reactor: Any,
     ) -> None:
         self._server = server
         self._question = question
-        self._makeServer = makeServer
+        self._makeServers = makeServers
         self._reactor = reactor
 
     @inlineCallbacks
     def run(self) -> Any:
         """See L{ICheck.run}."""
         sentences: list[str] = []
-        asked = self._makeServer(sentences.append)
+        servers = self._makeServers(sentences.append)
+        asked = servers.at(self._server)
         timer = Timer(self._reactor, lambda: self._askOnce(asked, sentences, done, timer))
         done: Deferred[bytes] = Deferred()
         self._left = TRIES
@@ -87,16 +92,16 @@ class ProxiedDnsCheck:
             answer = yield done
         finally:
             timer.close()
-            asked.stop()
+            servers.stop()
         if answer:
-            return [judged(self._server, self._question, answer, " through the proxy")]
+            return [judged(self._server, self._question, answer, asked.where)]
         if sentences:
             return [Finding(self.name, Level.FAIL, sentences[0])]
         return [
             Finding(
                 self.name,
                 Level.FAIL,
-                f"The server {self._server} does not answer through the proxy.",
+                f"The server {self._server} does not answer{asked.where}.",
                 "Set dns to a server that the proxy reaches, allow DNS there, or set dnsMode: "
                 "fake-ip or dnsVia: direct.",
             )

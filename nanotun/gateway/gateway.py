@@ -5,29 +5,26 @@ The gateway: its services, made in order and configured from the settings.
 from __future__ import annotations
 
 import socket
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from nanotun.addresses import DNS_PORT, isAddress
+from nanotun.config.dnsservers import goesBare, serversOf, viaOf
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import firstHops, wayOf
 from nanotun.flow import Datagram, Endpoint, Flow, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol, Strangers
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.ask import ServerQueries
-from nanotun.gateway.dns.association import QueryAssociations
 from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters, GatewayStats
-from nanotun.gateway.dns.direct import DirectServer, makeIdent
-from nanotun.gateway.dns.interfaces import IAnswering, INameServer
+from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.lookup import Lookup, RealNames
-from nanotun.gateway.dns.proxied import UpstreamServer, couldFake
+from nanotun.gateway.dns.nameservers import NameServers, noSystem
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.dns.scripted import ScriptedDns
 from nanotun.gateway.fakeip.answers import LOCAL, FakeAnswers, isFaked
@@ -37,6 +34,7 @@ from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.gateway.streams import DnsStreams
 from nanotun.interfaces import (
     Connection,
+    DnsServer,
     IFlowRequest,
     IGateway,
     IPacketEngine,
@@ -46,8 +44,8 @@ from nanotun.interfaces import (
 from nanotun.linux.locality import Locality
 from nanotun.log.trouble import TroubleLog
 
-#: Servers that the script names, to which connections may be open at a time.
-NAMED_LIMIT = 16
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 #: Bytes of cache for each answer that it may hold.  Most answers are far smaller.
 CACHE_BYTES = 2048
@@ -81,6 +79,7 @@ class Gateway:
         non-blocking.
     @param userOf: see L{FakeDns}.
     @param originalOf: see L{DnsStreams}.
+    @param system: see L{NameServers}; call L{systemChanged} if they are others than before.
     @ivar names: the names behind addresses; a L{nanotun.interfaces.INames}.
     @ivar services: where datagram services listen.
     """
@@ -95,6 +94,7 @@ class Gateway:
         options: NameOptions,
         userOf: Callable[[Flow], Hashable | None] = lambda flow: None,
         originalOf: Callable[[Flow], Flow | None] = lambda flow: None,
+        system: Callable[[], tuple[DnsServer, ...]] = noSystem,
     ) -> None:
         self._reactor = reactor
         self._engine = engine
@@ -105,12 +105,12 @@ class Gateway:
         self._trouble = TroubleLog(reactor, self._log)
         self._bootstraps = options.bootstraps
         self._configured: tuple[object, ...] = ()
-        self._via = ""
-        self._settings: Settings | None = None
-        none = ServerChoice(ServerQueries(reactor, {}, self._counters))
+        self._system = system
+        self._nameServers: NameServers | None = None
+        self._wentBare = False
         # What nanotun looks up itself has a fake address for the apps.
         answered = AnsweredNames(wanted=lambda name: not self._isFaked(name))
-        self._relay = DnsRelay(reactor, none, self._counters, 0, 0, names=answered)
+        self._relay = DnsRelay(reactor, None, self._counters, 0, 0, names=answered)
         lookup = Lookup(self._relay)
         real = RealNames(reactor, answered, lookup, self._locality.isLocal)
         self._answering: IAnswering = self._relay
@@ -131,7 +131,6 @@ class Gateway:
         self._answering = self._scripted = ScriptedDns(
             self._answering, self._relay, self._serversAt
         )
-        self._named: OrderedDict[tuple[Endpoint, str], ServerQueries] = OrderedDict()
         self.services = DatagramServices(reactor, engine, self._counters)
         self._strangers = Strangers(reactor.seconds, originalOf, self._trouble.report)
         self._streams = DnsStreams(self._answering, self._locality, reactor, originalOf)
@@ -141,30 +140,48 @@ class Gateway:
         settings: Settings,
         ways: Mapping[str, IUpstream],
         script: IScript | None = None,
+        contexts: Mapping[str, SSLContext] | None = None,
     ) -> None:
         """
         Ask the servers of these settings, with their size of the cache, and give the
         proxies' own names real addresses.  What the settings have not changed stays as it
-        is.  Queries under way go on as they were, but none goes past the proxy once
-        C{dnsVia} says so.
+        is.  Queries under way go on as they were, but none goes past the proxies any more once
+        no server is asked past them.
 
-        @param ways: the upstreams of these settings by name; C{dnsVia} has one of the names.
+        @param ways: the upstreams of these settings by name.
         @param script: is asked about each query first; L{None} for none.
+        @param contexts: for each C{ca} of a server, and for the system's authorities under the
+            empty name, how TLS is spoken with a server; not needed without such servers.
         """
         self._ways = ways
-        self._settings = settings
         self._scripted.configure(script)
+        servers = serversOf(settings)
         cacheSize = settings.dnsCacheSize if settings.dnsCache else 0
-        wanted: tuple[object, ...] = settings.dns, cacheSize, settings.dnsVia
-        if settings.dnsVia != "direct":
+        wanted: tuple[object, ...] = servers, settings.dns, cacheSize, settings.dnsVia
+        # A server that the script names goes by dnsVia.
+        vias = {settings.dnsVia, *(viaOf(settings, each) for each in servers)} - {"direct"}
+        if vias:
             # A connection that is open leads through the previous proxy.
-            wanted += wayOf(settings, settings.dnsVia), settings.connectTimeout
+            wanted += {via: wayOf(settings, via) for via in vias}, settings.connectTimeout
         if wanted != self._configured:
-            anew = settings.dnsVia != "direct" and self._via == "direct"
-            self._configured, self._via = wanted, settings.dnsVia
-            self._stopNamed()
-            servers = self._choiceOf(settings)
-            self._relay.configure(servers, cacheSize, cacheSize * CACHE_BYTES, anew)
+            goBare = any(goesBare(settings, each) for each in servers)
+            anew = self._wentBare and not goBare
+            self._wentBare = goBare or goesBare(settings, DnsServer("udp"))
+            self._configured = wanted
+            before = {} if self._nameServers is None else self._nameServers.tallies
+            self._nameServers = NameServers(
+                self._reactor,
+                settings,
+                self._way,
+                contexts or {},
+                self._counters,
+                before,
+                self._makeDatagram,
+                self._trouble.report,
+                self._system,
+            )
+            choice = self._choiceOf(settings, self._nameServers)
+            self._relay.configure(choice, cacheSize, cacheSize * CACHE_BYTES, anew)
         if self._fakes is not None:
             self._fakes.setReal(realNames(settings))
 
@@ -190,7 +207,6 @@ class Gateway:
         self._streams.stop()
         self._scripted.stop()
         self._relay.stop()
-        self._stopNamed()
         self._trouble.stop()
         if self._fakeDns is not None:
             self._fakeDns.stop()
@@ -222,8 +238,12 @@ class Gateway:
         another network.
         """
         self._relay.networkMoved()
-        for queries in self._named.values():
-            queries.renew()
+
+    def systemChanged(self) -> None:
+        """Ask other servers where C{system} is named, as it stands for others than before."""
+        self._relay.clearCache()
+        if self._nameServers is not None:
+            self._nameServers.systemChanged()
 
     def stats(self) -> GatewayStats:
         """What has happened since the start."""
@@ -236,50 +256,18 @@ class Gateway:
             cachedBytes=self._relay.cache.size,
         )
 
-    def _choiceOf(self, settings: Settings) -> ServerChoice:
-        servers = [Endpoint(each.host, each.port) for each in settings.dns]
-        usual = self._queriesTo(settings, settings.dnsVia, servers)
-        if settings.dnsVia == "direct" or not self._bootstraps:
-            return ServerChoice(usual)
-        # Exact names only: with all names below them, whoever can have one looked up could
-        # send something in the clear.
-        own = {name for name in realNames(settings) if not isAddress(name)}
-        if not own:
-            return ServerChoice(usual)
-        direct = self._queriesTo(settings, "direct", servers)
-        return ServerChoice(usual, direct, frozenset(own))
+    def _choiceOf(self, settings: Settings, servers: NameServers) -> ServerChoice:
+        own: frozenset[str] = frozenset()
+        if self._bootstraps and not all(goesBare(settings, each) for each in settings.dns):
+            # Exact names only: with all names below them, whoever can have one looked up could
+            # send something in the clear.
+            own = frozenset(name for name in realNames(settings) if not isAddress(name))
+        return ServerChoice(servers, settings.dns, own)
 
     def _serversAt(self, server: Endpoint) -> ServerQueries:
-        """The queries to a server that the script names, by the way of all queries."""
-        key = server, self._via
-        if key not in self._named:
-            assert self._settings is not None
-            self._named[key] = self._queriesTo(self._settings, self._via, (server,), ofScript=True)
-        self._named.move_to_end(key)
-        if len(self._named) > NAMED_LIMIT:
-            self._named.popitem(last=False)[1].stop()
-        return self._named[key]
-
-    def _stopNamed(self) -> None:
-        named, self._named = self._named, OrderedDict()
-        for queries in named.values():
-            queries.stop()
-
-    def _queriesTo(
-        self, settings: Settings, via: str, servers: Iterable[Endpoint], ofScript: bool = False
-    ) -> ServerQueries:
-        way = partial(self._way, via)
-        datagrams = QueryAssociations(self._reactor, way, self._counters, makeIdent)
-        mayFake = couldFake(settings)
-
-        def serverAt(server: Endpoint) -> INameServer:
-            reactor, counters, report = self._reactor, self._counters, self._trouble.report
-            if via == "direct":
-                return DirectServer(server, way, self._makeDatagram, reactor, counters, report)
-            return UpstreamServer(server, way, datagrams, reactor, counters, report, mayFake)
-
-        found = {server: serverAt(server) for server in servers}
-        return ServerQueries(self._reactor, found, self._counters, ofScript)
+        """The queries to a server that the script names."""
+        assert self._nameServers is not None
+        return self._nameServers.named(DnsServer("udp", server.host, server.port))
 
     def _isFaked(self, name: str) -> bool:
         return self._fakes is not None and self._fakes.fakes(name)
@@ -297,6 +285,7 @@ def makeGateway(
     bootstraps: bool = True,
     userOf: Callable[[Flow], Hashable | None] = lambda flow: None,
     originalOf: Callable[[Flow], Flow | None] = lambda flow: None,
+    system: Callable[[], tuple[DnsServer, ...]] = noSystem,
 ) -> Gateway:
     """
     Make a gateway, which is to be configured.  Opens nothing yet.
@@ -305,6 +294,7 @@ def makeGateway(
     @param bootstraps: see L{NameOptions.bootstraps}.
     @param userOf: see L{FakeDns}.
     @param originalOf: see L{DnsStreams}.
+    @param system: see L{Gateway}.
     """
     options = NameOptions(
         faked=settings.dnsMode == "fake-ip",
@@ -313,7 +303,7 @@ def makeGateway(
         flowHold=max(settings.connectTimeout, settings.udpTimeout),
         bootstraps=bootstraps,
     )
-    return Gateway(reactor, engine, makeDatagram, options, userOf, originalOf)
+    return Gateway(reactor, engine, makeDatagram, options, userOf, originalOf, system)
 
 
 def givesFake(settings: Settings, name: str) -> bool:

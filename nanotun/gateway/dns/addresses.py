@@ -122,6 +122,22 @@ def packName(name: str) -> bytes:
     return b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
 
 
+def isWithin(name: bytes, zone: bytes) -> bool:
+    """
+    Whether a name is that of a zone, or below it.
+
+    @param name: its labels, in lower case and without the root.
+    @param zone: the same.
+    """
+    offset, end = 0, len(name) - len(zone)
+    if not name.endswith(zone):
+        return False
+    # What looks like the zone may begin in the middle of a label.
+    while offset < end:
+        offset += 1 + name[offset]
+    return offset == end
+
+
 def questionName(query: Query) -> str:
     """The name in a query's question, as from L{nameText}."""
     question = query.question

@@ -1,30 +1,55 @@
 """
-Sends queries to the DNS servers and tracks which of them answer.
+Sends queries to the DNS servers of one list and tracks which of them answer.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from nanotun.errors import UpstreamError
-from nanotun.flow import Endpoint
+from nanotun.gateway.dns.addresses import isWithin, packName
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.interfaces import IAttempt, INameServer
 from nanotun.gateway.dns.message import Query
 from nanotun.gateway.dns.servers import Servers
+from nanotun.gateway.dns.servertally import ServerTally
+from nanotun.interfaces import DnsServer
+
+#: Who has named the servers of a list: the setting C{dns}, a rule of C{dnsRules}, or the script.
+OF_DNS, OF_RULE, OF_SCRIPT = "dns", "dnsRules", "script"
+
+#: What is said when none of them answers any more.
+_NONE_ANSWERS = {
+    OF_DNS: (
+        "No server of dns answers{where} ({servers}), so DNS queries go unanswered; set dns to one "
+        "that does."
+    ),
+    OF_RULE: (
+        "No server of a rule in dnsRules answers{where} ({servers}), so DNS queries for its "
+        "domains go unanswered; give the rule one that does."
+    ),
+    OF_SCRIPT: (
+        "The DNS server {servers}, which the script names, does not answer{where}, so the queries "
+        "that are sent there fail."
+    ),
+}
 
 
 class ServerQueries:
     """
     DNS servers, as an exchange asks them.
 
-    @param servers: in the order of the configuration, by literal addresses; with none, every
+    @param servers: in the order of the configuration, with what asks them; with none, every
         exchange ends without an answer.
-    @param ofScript: whether the script has named them, and not the configuration.
+    @param key: see C{key}.
+    @param origin: who has named the servers; empty if nobody is told that they do not answer.
+    @param look: called before each exchange; it may call L{replace}.
+    @ivar key: told from that of other lists of servers, whose answer may be another one; empty
+        for that of C{dns}.
     """
 
     _log = Logger()
@@ -32,23 +57,53 @@ class ServerQueries:
     def __init__(
         self,
         clock: IReactorTime,
-        servers: Mapping[Endpoint, INameServer],
+        servers: Mapping[DnsServer, INameServer],
         counters: Counters,
-        ofScript: bool = False,
+        key: bytes = b"",
+        origin: str = OF_DNS,
+        look: Callable[[], object] | None = None,
     ) -> None:
+        self.key = key
         self._clock = clock
-        self._byEndpoint = dict(servers)
-        self._servers = Servers(tuple(servers), random.random)
         self._counters = counters
-        self._ofScript = ofScript
+        self._origin = origin
+        self._look = look
+        # Those of before are still among them, because some exchanges are about to end.
+        self._known: dict[DnsServer, INameServer] = {}
+        self._listed: dict[DnsServer, INameServer] = {}
+        self._zoned: dict[DnsServer, tuple[bytes, ...]] = {}
+        self._servers = Servers((), random.random)
+        self.replace(servers)
 
-    def order(self) -> tuple[Endpoint, ...]:
-        """All servers, the one to ask first at the front."""
-        return self._servers.order(self._clock.seconds())
+    def replace(
+        self, servers: Mapping[DnsServer, INameServer], ofSystem: Collection[DnsServer] = ()
+    ) -> None:
+        """
+        Ask these from now on; of what has been asked already, the answers count.
+
+        @param ofSystem: those among them that C{system} stands for.  If they have domains, a
+            query is for those of them whose domain is the longest that has its name.
+        """
+        self._known = {**self._listed, **servers}
+        self._listed = dict(servers)
+        self._servers = Servers(tuple(servers), random.random)
+        zoned = any(each.domains for each in ofSystem)
+        self._zoned = {each: _packed(each) for each in ofSystem} if zoned else {}
+
+    def order(self, query: Query) -> tuple[DnsServer, ...]:
+        """The servers to ask for a query, the one to ask first at the front."""
+        if self._look is not None:
+            self._look()
+        order = self._servers.order(self._clock.seconds())
+        if not self._zoned:
+            return order
+        fits = {each: _fit(zones, query) for each, zones in self._zoned.items()}
+        best = max(fits.values())
+        return tuple(each for each in order if each not in fits or fits[each] == best >= 0)
 
     def ask(
         self,
-        server: Endpoint,
+        server: DnsServer,
         overTCP: bool,
         wire: bytes,
         query: Query,
@@ -56,68 +111,99 @@ class ServerQueries:
         failed: Callable[[], None],
     ) -> IAttempt:
         """Send a query to one of the servers; see L{INameServer.ask}."""
-        return self._byEndpoint[server].ask(wire, query, overTCP, answered, failed)
+        asked = self._known[server]
+        asked.tally.queries += 1
+        return asked.ask(wire, query, overTCP, answered, failed)
 
-    def answered(self, server: Endpoint) -> None:
-        """A server has answered."""
-        if self._servers.answered(server, self._clock.seconds()):
+    def tallyOf(self, server: DnsServer) -> ServerTally:
+        """What has come of the queries to one of the servers."""
+        tally: ServerTally = self._known[server].tally
+        return tally
+
+    def answered(self, server: DnsServer, answer: bytes, seconds: float) -> None:
+        """
+        A server has answered.
+
+        @param seconds: since it was asked.
+        """
+        self.tallyOf(server).answered(answer, seconds)
+        if server in self._listed and self._servers.answered(server, self._clock.seconds()):
             self._log.info("The DNS server {server} answers again.", server=server)
 
-    def timedOut(self, server: Endpoint, waited: float) -> None:
+    def timedOut(self, server: DnsServer, waited: float) -> None:
         """
         A server was silent.
 
         @param waited: seconds since it was asked.
         """
         self._counters.timeouts += 1
+        self.tallyOf(server).failed("")
         self._noteFailure(server, waited)
 
-    def failed(self, server: Endpoint, error: OSError | UpstreamError | None) -> None:
+    def failed(self, server: DnsServer, error: OSError | UpstreamError | None) -> None:
         """
         A server refused the query, or could not be asked.
 
         @param error: why it could not be asked; L{None} if it refused.
         """
         self._counters.failures += 1
+        self.tallyOf(server).failed(_sentence(server, error))
         if not isinstance(error, UpstreamError):
             self._noteFailure(server, 0)
+
+    def askers(self) -> Iterable[INameServer]:
+        """What asks the servers."""
+        return self._listed.values()
+
+    def down(self) -> list[ServerTally]:
+        """The tallies of those that are asked last, because they do not answer."""
+        return [self.tallyOf(each) for each in self._servers.down]
 
     def renew(self) -> None:
         """
         Begin anew, as the machine is in another network: which servers were silent says
         nothing about this one.
         """
-        self._servers = Servers(tuple(self._byEndpoint), random.random)
-        for server in self._byEndpoint.values():
-            server.renew()
+        self._servers = Servers(tuple(self._listed), random.random)
 
-    def stop(self) -> None:
-        """Close the connections that are kept open."""
-        for server in self._byEndpoint.values():
-            server.stop()
-
-    def _noteFailure(self, server: Endpoint, waited: float) -> None:
+    def _noteFailure(self, server: DnsServer, waited: float) -> None:
         now = self._clock.seconds()
-        if not self._servers.failed(server, now, now - waited):
+        if server not in self._listed or not self._servers.failed(server, now, now - waited):
             return
-        where = self._byEndpoint[server].where
-        if self._ofScript:
-            self._log.error(
-                "The DNS server {server}, which the script names, does not answer{where}, so the "
-                "queries that are sent there fail.",
-                server=server,
-                where=where,
+        if not self._origin:
+            return
+        where = self._listed[server].where
+        if self._servers.noneAnswers:
+            wheres = {each.where for each in self._listed.values()}
+            # Where they differ, each server is told with its own.
+            shared = where if len(wheres) == 1 else ""
+            listed = ", ".join(
+                f"{each}{'' if shared else asked.where}" for each, asked in self._listed.items()
             )
-        elif self._servers.noneAnswers:
-            self._log.error(
-                "No server of dns answers{where} ({servers}), so DNS queries go unanswered; set "
-                "dns to one that does.",
-                where=where,
-                servers=", ".join(map(str, self._byEndpoint)),
-            )
+            self._log.error(_NONE_ANSWERS[self._origin], where=shared, servers=listed)
         else:
             self._log.warn(
                 "The DNS server {server} does not answer{where}; it is asked last for a while.",
                 server=server,
                 where=where,
             )
+
+
+def _packed(server: DnsServer) -> tuple[bytes, ...]:
+    """A server's domains, as L{_fit} takes them."""
+    return tuple(packName(domain)[:-1] for domain in server.domains)
+
+
+def _fit(zones: tuple[bytes, ...], query: Query) -> int:
+    """How well a server fits a query: the longer the domain, the better; -1 if it does not."""
+    if not zones:
+        return 0
+    labels = query.question[:-5].lower()
+    return max((len(zone) for zone in zones if isWithin(labels, zone)), default=-1)
+
+
+def _sentence(server: DnsServer, error: OSError | UpstreamError | None) -> str:
+    """What is known of a failure, or the empty text."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"The DNS server {server} cannot be asked: {error.strerror}."
+    return "" if error is None else str(error)

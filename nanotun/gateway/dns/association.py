@@ -111,6 +111,10 @@ class DatagramQuery:
         self.association: QueryAssociation | None = None
         self.moved: IAttempt | None = None
 
+    def doubt(self) -> bool:
+        """See L{IAttempt.doubt}."""
+        return self.moved is None or self.moved.doubt()
+
     def cancel(self) -> None:
         """See L{IAttempt.cancel}."""
         moved, self.moved = self.moved, None

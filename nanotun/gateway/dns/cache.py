@@ -18,6 +18,8 @@ from collections import OrderedDict
 from nanotun.gateway.dns.answered import Grant
 from nanotun.gateway.dns.message import HEADER_SIZE, Query
 from nanotun.gateway.dns.records import Lifetime, forCache, readLifetime
+from nanotun.gateway.dns.servertally import ServerTally
+from nanotun.gateway.dns.trace import Trace
 
 #: Bytes that an entry takes besides its messages, about.
 OVERHEAD = 800
@@ -40,6 +42,7 @@ class _Entry:
     @ivar grant: is told when the answer is given; L{None} if nobody is.
     @ivar lifetime: seconds; see L{Lifetime}.
     @ivar stored: the time in seconds when the answer arrived.
+    @ivar tally: that of the server that has given it, or L{None}.
     """
 
     __slots__ = (
@@ -52,6 +55,7 @@ class _Entry:
         "lifetime",
         "raw",
         "stored",
+        "tally",
         "ttls",
     )
 
@@ -63,9 +67,11 @@ class _Entry:
         life: Lifetime,
         now: float,
         grant: Grant | None,
+        tally: ServerTally | None,
     ) -> None:
         self.key = query.key
         self.grant = grant
+        self.tally = tally
         self.raw = wire[2:]
         self.answer = forCache(answer, query)
         self.lifetime, self.ttls = life
@@ -157,10 +163,31 @@ class AnswerCache:
         self._byKey.move_to_end(entry.key)
         if entry.grant is not None:
             entry.grant.asked = now
+        if entry.tally is not None:
+            entry.tally.hits += 1
         return wire[:2] + entry.body
 
+    def fill(self, trace: Trace, wire: bytes, now: float) -> None:
+        """
+        Say which answer was given just now.
+
+        @param wire: the query, for which L{hit} or L{find} has given it.
+        """
+        entry = self._byRaw[wire[2:]]
+        trace.stage = "cache"
+        trace.cached = True
+        trace.age = now - entry.stored
+        if entry.tally is not None:
+            trace.server, trace.via = str(entry.tally.server), entry.tally.server.via
+
     def store(
-        self, wire: bytes, query: Query, answer: bytes, now: float, grant: Grant | None = None
+        self,
+        wire: bytes,
+        query: Query,
+        answer: bytes,
+        now: float,
+        grant: Grant | None = None,
+        tally: ServerTally | None = None,
     ) -> None:
         """
         Keep an answer, if L{readLifetime} allows it.
@@ -168,6 +195,7 @@ class AnswerCache:
         @param wire: the query.
         @param answer: matches the query.
         @param grant: is told each time the answer is given.
+        @param tally: likewise.
         """
         if not query.key or not self._entriesLimit:
             return
@@ -177,7 +205,7 @@ class AnswerCache:
         old = self._byKey.get(query.key)
         if old is not None:
             self._remove(old)
-        entry = _Entry(wire, query, answer, life, now, grant)
+        entry = _Entry(wire, query, answer, life, now, grant, tally)
         if entry.cost > self._sizeLimit:
             return
         self._byKey[entry.key] = self._byRaw[entry.raw] = entry

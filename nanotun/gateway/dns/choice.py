@@ -9,36 +9,33 @@ from typing import NamedTuple
 from nanotun.gateway.dns.addresses import questionName
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.message import Query
+from nanotun.gateway.dns.nameservers import NameServers
+from nanotun.interfaces import DnsServer
 
 
 class ServerChoice(NamedTuple):
     """
     See the module.
 
-    @ivar usual: for all queries but those for C{own}.
-    @ivar direct: for those, past the proxy; L{None} where C{usual} does.
-    @ivar own: the proxies' own names, in lower case.  They are asked directly, because no
-        proxy can be dialled before its address is known.
+    @ivar servers: asks them.
+    @ivar usual: for all queries.
+    @ivar own: the proxies' own names, in lower case.  For them the servers are asked past the
+        proxies, because no proxy can be dialled before its address is known.
     """
 
-    usual: ServerQueries
-    direct: ServerQueries | None = None
+    servers: NameServers
+    usual: tuple[DnsServer, ...]
     own: frozenset[str] = frozenset()
 
-    def of(self, query: Query) -> ServerQueries:
-        """The servers to ask for a query."""
-        if self.direct is not None and questionName(query) in self.own:
-            return self.direct
-        return self.usual
+    def of(self, query: Query) -> ServerQueries | None:
+        """The servers to ask for a query; L{None} if nobody may be asked."""
+        direct = bool(self.own) and questionName(query) in self.own
+        return self.servers.of(self.usual, direct)
 
     def renew(self) -> None:
         """Begin anew, as the machine is in another network."""
-        self.usual.renew()
-        if self.direct is not None:
-            self.direct.renew()
+        self.servers.renew()
 
     def stop(self) -> None:
         """Close the connections that are kept open."""
-        self.usual.stop()
-        if self.direct is not None:
-            self.direct.stop()
+        self.servers.stop()

@@ -18,9 +18,10 @@ from nanotun.flow import Endpoint, LiteralEndpoint
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.interfaces import IAttempt, INameServer
 from nanotun.gateway.dns.message import Query
+from nanotun.gateway.dns.servertally import ServerTally
 from nanotun.gateway.dns.tcp import ServerStream
 from nanotun.gateway.dns.udp import QuerySocket
-from nanotun.interfaces import Connection, IUpstream
+from nanotun.interfaces import Connection, DnsServer, IUpstream
 
 #: Two bytes that nobody can predict (RFC 5452, section 4.5).
 makeIdent = partial(secrets.token_bytes, 2)
@@ -31,24 +32,27 @@ class DirectServer:
     """
     See the module.
 
-    @param server: has a literal address.
+    @param server: its host is a literal address.
     @param way: gives the upstream without a proxy.
     @param makeDatagram: address family to a non-blocking UDP socket, marked.
     @param report: is given a sentence for the user when a query cannot be sent.
+    @param tally: counts what comes of the queries.
     """
 
     where = ""
 
     def __init__(
         self,
-        server: Endpoint,
+        server: DnsServer,
         way: Callable[[], IUpstream],
         makeDatagram: Callable[[int], socket.socket],
         reactor: Any,
         counters: Counters,
         report: Callable[[str], None],
+        tally: ServerTally,
     ) -> None:
-        self._server = server
+        self.tally = tally
+        self._server = Endpoint(server.host, server.port)
         self._way = way
         self._makeDatagram = makeDatagram
         self._reactor = reactor

@@ -4,9 +4,10 @@ answer.
 
 An exchange asks one server at a time, by UDP, and moves on to the next server when that
 one is silent for L{ATTEMPT_TIMEOUT} seconds or cannot be reached.  It keeps listening to
-the earlier servers.  A truncated answer goes to the clients that asked by UDP; if others
-are waiting, the servers are asked again by TCP, the one that answered first.  L{_TABLE}
-has every state and event.
+the earlier servers.  A server that was asked on a connection, where nothing is lost, is not asked
+a second time: its next turn means more time for the answer.  A truncated answer goes to the
+clients that asked by UDP; if others are waiting, the servers are asked again by TCP, the one
+that answered first.  L{_TABLE} has every state and event.
 
 An answer that is an error is an answer: asking another server after a SERVFAIL would
 undo the first server's DNSSEC validation.  An error without the question is none: it says no
@@ -23,11 +24,14 @@ from typing import NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 
-from nanotun.errors import UnexpectedEvent, UpstreamError
-from nanotun.flow import Endpoint
+from nanotun.errors import UnexpectedEvent
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.interfaces import IAttempt
 from nanotun.gateway.dns.message import TC, Query, lacksQuestion, withQuestion
+from nanotun.gateway.dns.servertally import ServerTally
+from nanotun.gateway.dns.trace import Trace
+from nanotun.gateway.dns.turns import Turns
+from nanotun.interfaces import DnsServer
 from nanotun.timer import Timer
 
 #: Seconds until the next server is asked, and how many attempts there are: together less
@@ -48,6 +52,7 @@ class Waiter(NamedTuple):
     @ivar overTCP: whether the query arrived by TCP.
     @ivar limit: the most bytes that its answer may have.
     @ivar reply: called once with the answer.
+    @ivar trace: filled in before that.
     """
 
     client: object
@@ -55,6 +60,7 @@ class Waiter(NamedTuple):
     overTCP: bool
     limit: int
     reply: Callable[[bytes], None]
+    trace: Trace | None = None
 
 
 class Exchange:
@@ -68,21 +74,25 @@ class Exchange:
         server answered.
     @param truncated: called with this exchange and a truncated answer, which is for the
         waiters that asked by UDP.
+    @param late: called once with this exchange when the first attempt is over without an
+        answer; the exchange goes on.
+    @ivar server: whose answer was taken, or is given to the waiters that asked by UDP.
     """
 
     __slots__ = (
-        "_attempts",
         "_bare",
         "_deadlines",
         "_done",
-        "_first",
+        "_late",
         "_left",
         "_order",
         "_queries",
         "_state",
         "_truncated",
+        "_turns",
         "key",
         "query",
+        "server",
         "waiters",
         "wire",
     )
@@ -96,6 +106,7 @@ class Exchange:
         done: Callable[[Exchange, bytes | None], None],
         truncated: Callable[[Exchange, bytes], None],
         key: bytes,
+        late: Callable[[Exchange], None] = lambda exchange: None,
     ) -> None:
         self.wire = wire
         self.key = key
@@ -105,17 +116,23 @@ class Exchange:
         self._deadlines = deadlines
         self._done = done
         self._truncated = truncated
+        self._late: Callable[[Exchange], None] | None = late
+        self.server: DnsServer | None = None
         self._state = NEW
-        self._attempts: list[tuple[Endpoint, IAttempt | None]] = []
-        self._first = 0
+        self._turns = Turns(queries, deadlines.now)
         self._left = ATTEMPTS
-        self._order: tuple[Endpoint, ...] = ()
+        self._order: tuple[DnsServer, ...] = ()
         self._bare: bytes | None = None
 
     @property
     def ended(self) -> bool:
         """Whether the exchange is over, with or without an answer."""
         return self._state == DONE
+
+    @property
+    def tally(self) -> ServerTally | None:
+        """That of C{server}."""
+        return None if self.server is None else self._queries.tallyOf(self.server)
 
     def begin(self, overTCP: bool) -> None:
         """Ask the first server.  C{done} may be called before this returns."""
@@ -132,7 +149,7 @@ class Exchange:
         @param answer: matches the query, but for its id.
         """
         # An attempt by UDP says nothing once the servers are asked by TCP.
-        if number < self._first:
+        if number < self._turns.first:
             return
         if lacksQuestion(answer, self.query):
             self._step("bare error", number, withQuestion(answer, self.query))
@@ -142,22 +159,16 @@ class Exchange:
 
     def failed(self, number: int) -> None:
         """
-        An attempt will have no answer, it seems; by UDP there may still be one.
+        An attempt will have no answer, it seems; by UDP there may still be one.  If another
+        server was asked since, or if the exchange is over, that changes nothing.
         """
-        if self._isLatest(number):
+        if self._turns.isLatest(number):
             self._step("refusal", number)
 
     def timedOut(self, number: int) -> None:
         """An attempt's time is over.  Called by L{Deadlines}."""
-        if self._isLatest(number):
+        if self._turns.isLatest(number):
             self._step("silence", number)
-
-    def _isLatest(self, number: int) -> bool:
-        """
-        Whether no other server was asked since.  If one was, or if the exchange is over,
-        the attempt's failure changes nothing.
-        """
-        return number == len(self._attempts) - 1
 
     def _step(self, event: str, *details: object) -> None:
         """
@@ -174,91 +185,95 @@ class Exchange:
     # The actions of the table, called with the new state already set.
 
     def _askFirst(self) -> None:
-        self._order = self._queries.order()
+        self._order = self._queries.order(self.query)
         self._askNext()
 
     def _askNext(self) -> None:
+        turns = self._turns
         while self._left and self._order:
             self._left -= 1
-            number = len(self._attempts)
-            before = number - self._first
+            number = len(turns)
+            before = number - turns.first
             if self._bare is not None and before >= len(self._order):
                 break
             server = self._order[before % len(self._order)]
-            try:
-                attempt = self._queries.ask(
-                    server,
-                    self._state == TCP,
-                    self.wire,
-                    self.query,
-                    partial(self.answered, number),
-                    partial(self.failed, number),
-                )
-            except (OSError, UpstreamError) as error:
-                self._attempts.append((server, None))
-                self._queries.failed(server, error)
-                continue
-            self._attempts.append((server, attempt))
-            self._deadlines.add(self, number)
-            return
+            if turns.prolong(server) or turns.begin(server, partial(self._ask, number)):
+                self._deadlines.add(self, number)
+                return
         self._step("no attempt left")
 
+    def _ask(self, number: int, server: DnsServer) -> IAttempt:
+        return self._queries.ask(
+            server,
+            self._state == TCP,
+            self.wire,
+            self.query,
+            partial(self.answered, number),
+            partial(self.failed, number),
+        )
+
     def _noteSilence(self, number: int) -> None:
-        self._queries.timedOut(self._attempts[number][0], ATTEMPT_TIMEOUT)
-        self._askNext()
+        late, self._late = self._late, None
+        if late is not None:
+            late(self)
+        self._turns.silent(number, ATTEMPT_TIMEOUT)
+        # It may have failed because of that, so that another server was asked already.
+        if self._turns.isLatest(number):
+            self._askNext()
 
     def _noteRefusal(self, number: int) -> None:
-        self._queries.failed(self._attempts[number][0], None)
+        self._turns.failed(number)
         self._askNext()
 
     def _passOver(self, number: int, answer: bytes) -> None:
         """Ask the next server at once; if there is none, the error is the answer."""
-        server = self._attempts[number][0]
-        self._queries.answered(server)
+        self.server = self._turns.answered(number, answer)
         self._bare = self._bare or answer
         # If another server was asked since, that one has still to answer.
-        if self._attempts[-1][0] == server:
+        if self._turns.isWithLatest(number):
             self._askNext()
 
     def _passOn(self, number: int, answer: bytes) -> None:
-        server = self._attempts[number][0]
-        self._queries.answered(server)
+        self.server = self._turns.answered(number, answer)
+        self._tell()
         self._truncated(self, answer)
         if self.waiters:
-            self._step("clients by TCP wait", server)
+            self._step("clients by TCP wait", self.server)
         else:
             self._step("nobody waits")
 
-    def _askByTCP(self, server: Endpoint) -> None:
-        self._cancelAttempts()
-        self._first = len(self._attempts)
+    def _askByTCP(self, server: DnsServer) -> None:
+        self._turns.restart()
         self._left = ATTEMPTS
         self._bare = None
         self._order = (server, *(each for each in self._order if each != server))
         self._askNext()
 
     def _take(self, number: int, answer: bytes) -> None:
-        self._queries.answered(self._attempts[number][0])
+        self.server = self._turns.answered(number, answer)
         self._end(answer)
 
     def _takeBare(self) -> None:
         self._end(self._bare)
 
     def _end(self, answer: bytes | None = None) -> None:
+        if answer is None:
+            self.server = None
+        self._tell()
         self._giveUp()
         self._done(self, answer)
         # The deadlines keep this object for a while yet.
         self.wire = b""
 
-    def _giveUp(self) -> None:
-        self._cancelAttempts()
-        # They refer to this object: a cycle less for the garbage collector.
-        self._attempts.clear()
+    def _tell(self) -> None:
+        """Fill in the traces of those who want to know."""
+        for waiter in self.waiters:
+            if waiter.trace is not None:
+                self._turns.fill(waiter.trace, self.server)
 
-    def _cancelAttempts(self) -> None:
-        for _, attempt in self._attempts:
-            if attempt is not None:
-                attempt.cancel()
+    def _giveUp(self) -> None:
+        # Attempts refer to this object: a cycle less for the garbage collector.
+        self._turns.clear()
 
     def _ignore(self, *details: object) -> None:
         """Placeholder for an event that is too late to matter."""
@@ -301,6 +316,10 @@ class Deadlines:
         self._clock = clock
         self._queue: deque[tuple[float, Exchange, int]] = deque()
         self._timer = Timer(clock, self._look)
+
+    def now(self) -> float:
+        """The time in seconds."""
+        return self._clock.seconds()
 
     def add(self, exchange: Exchange, number: int) -> None:
         """

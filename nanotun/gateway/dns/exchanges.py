@@ -80,10 +80,8 @@ class Exchanges:
         @return: see L{IAnswering.query<nanotun.gateway.dns.interfaces.IAnswering.query>}.
         """
         client = waiter.client
-        key = wire[2:]
+        key = servers.key + wire[2:]
         if named:
-            # Alive as long as the exchange is, so no other servers have its number.
-            key = b"%b%d" % (key, id(servers))
             query = query._replace(key=b"")
         exchange = self._exchanges.get(key)
         if exchange is not None:
@@ -100,6 +98,8 @@ class Exchanges:
             or self._large + large > LARGE_LIMIT
         ):
             self._counters.limited += 1
+            if waiter.trace is not None:
+                waiter.trace.stage = "limit"
             waiter.reply(errorReply(wire, query, SERVFAIL))
             return True
         self._large += large
@@ -108,7 +108,7 @@ class Exchanges:
         if exchange is not None:
             exchange.waiters.append(waiter)
             return True
-        self._begin(wire, query, [waiter], servers, key)
+        self._begin(wire, query, [waiter], servers)
         return True
 
     def keepNone(self) -> None:
@@ -116,17 +116,18 @@ class Exchanges:
         for exchange in self._exchanges.values():
             exchange.query = exchange.query._replace(key=b"")
 
-    def askAnew(self, choose: Callable[[Query], ServerQueries]) -> None:
+    def askAnew(self, choose: Callable[[Query], ServerQueries | None]) -> None:
         """
         Give up what is under way, and ask other servers.
 
-        @param choose: a query to those servers.
+        @param choose: a query to those servers, or L{None}.
         """
         for exchange in list(self._exchanges.values()):
             exchange.cancel()
             wire, query = exchange.wire, exchange.query
-            if exchange.key == wire[2:]:
-                self._begin(wire, query, exchange.waiters, choose(query), exchange.key)
+            servers = choose(query)
+            if servers is not None and not servers.key and exchange.key == wire[2:]:
+                self._begin(wire, query, exchange.waiters, servers)
             else:
                 # Asked somewhere else, a name may have another meaning, or be a secret.
                 self._done(exchange, None)
@@ -148,8 +149,8 @@ class Exchanges:
         query: Query,
         waiters: list[Waiter],
         servers: ServerQueries,
-        key: bytes,
     ) -> None:
+        key = servers.key + wire[2:]
         exchange = Exchange(wire, query, servers, self._deadlines, self._done, self._truncated, key)
         exchange.waiters = waiters
         self._exchanges[key] = exchange
@@ -169,7 +170,7 @@ class Exchanges:
             always = exchange.key != wire[2:]
             names = self._names
             grant = None if names is None else names.note(answer, query, now, always)
-            self.cache.store(wire, query, answer, now, grant)
+            self.cache.store(wire, query, answer, now, grant, exchange.tally)
         self._give(exchange, exchange.waiters, answer)
 
     def _truncated(self, exchange: Exchange, answer: bytes) -> None:
@@ -179,7 +180,7 @@ class Exchanges:
 
     def _give(self, exchange: Exchange, waiters: list[Waiter], answer: bytes) -> None:
         rest = answer[2:]
-        for client, ident, _, limit, reply in waiters:
+        for client, ident, _, limit, reply, _ in waiters:
             self.inFlight -= 1
             host = _hostOf(client)
             left = self._clients[host] - 1

@@ -10,6 +10,7 @@ from zope.interface import Attribute, Interface
 
 from nanotun.gateway.dns.message import LARGEST, Query
 from nanotun.gateway.dns.talks import Heard
+from nanotun.gateway.dns.trace import Trace
 
 
 class IAnswering(Interface):
@@ -27,6 +28,7 @@ class IAnswering(Interface):
         reply: Callable[[bytes], None],
         overTCP: bool = False,
         largest: int = LARGEST,
+        trace: Trace | None = None,
     ) -> bool:
         """
         Answer a query.
@@ -37,13 +39,22 @@ class IAnswering(Interface):
             not after the relay has stopped.
         @param overTCP: whether the query arrived by TCP.
         @param largest: the most bytes that C{reply} can carry.
+        @param trace: filled in before C{reply} is called, if somebody wants to know.
         @return: whether C{reply} has been or will be called.  It is not called for a
             repetition, nor for bytes that are no query.
         """
 
 
 class IAttempt(Interface):
-    """A query that was sent to one server, by UDP or by TCP."""
+    """A query that was sent to one server, by UDP or on a connection."""
+
+    def doubt() -> bool:
+        """
+        The answer takes long: look whether what it should come by is still there.
+
+        @return: whether to ask this server again, because datagrams get lost, or because the
+            attempt is over; if not, its answer is still awaited.
+        """
 
     def cancel() -> None:
         """Stop waiting for the answer.  May be called again."""
@@ -53,6 +64,7 @@ class INameServer(Interface):
     """One DNS server, as an exchange asks it: past the proxy or through an upstream."""
 
     where = Attribute("What a log line adds to the server: empty, or C{' through the proxy'}.")
+    tally = Attribute("Its L{ServerTally<nanotun.gateway.dns.servertally.ServerTally>}.")
 
     def ask(
         wire: bytes,

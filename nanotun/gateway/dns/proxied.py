@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from nanotun.config.dnsservers import through
 from nanotun.config.settings import Settings
 from nanotun.errors import ProxyError, UpstreamError, UpstreamProhibited
 from nanotun.flow import Endpoint, LiteralEndpoint
@@ -18,8 +19,9 @@ from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import makeIdent
 from nanotun.gateway.dns.interfaces import IAttempt, INameServer
 from nanotun.gateway.dns.message import PLAIN_SIZE, Query
+from nanotun.gateway.dns.servertally import ServerTally
 from nanotun.gateway.dns.tcp import ServerStream
-from nanotun.interfaces import Connection, IUpstream
+from nanotun.interfaces import Connection, DnsServer, IUpstream
 from nanotun.upstream.scheme import sendsNamesWith
 
 #: Seconds that a connection stays open without a query under way.  A new one costs three
@@ -42,26 +44,31 @@ class UpstreamServer:
     """
     See the module.
 
-    @param server: has a literal address.
+    @param server: its host is a literal address.
     @param way: gives the upstream.
-    @param datagrams: its associations; stopped by this.
+    @param datagrams: its associations, which other servers share.
     @param report: is given a sentence for the user when there is no way to the server.
     @param mayFake: see L{couldFake}.
+    @param tally: counts what comes of the queries; its server's C{via} is the upstream's name.
+    @param ownVia: whether the server has a C{via} of its own, and C{dnsVia} is another.
     """
-
-    where = " through the proxy"
 
     def __init__(
         self,
-        server: Endpoint,
+        server: DnsServer,
         way: Callable[[], IUpstream],
         datagrams: QueryAssociations,
         reactor: Any,
         counters: Counters,
         report: Callable[[str], None],
         mayFake: bool,
+        tally: ServerTally,
+        ownVia: bool = False,
     ) -> None:
-        self._server = server
+        self.tally = tally
+        self.where = f" {through(tally.server.via)}"
+        self._server = Endpoint(server.host, server.port)
+        self._ownVia = ownVia
         self._way = way
         self._datagrams = datagrams
         self._counters = counters
@@ -87,12 +94,10 @@ class UpstreamServer:
 
     def renew(self) -> None:
         """See L{INameServer.renew}."""
-        self._datagrams.renew()
         self._stream.renew()
 
     def stop(self) -> None:
         """See L{INameServer.stop}."""
-        self._datagrams.stop()
         self._stream.stop()
 
     def _askByTCP(
@@ -116,16 +121,19 @@ class UpstreamServer:
     def _sentence(self, error: UpstreamError) -> str:
         reason = str(error).removesuffix(".")
         if isinstance(error, UpstreamProhibited):
-            return f"{reason}, and dnsVia sends the DNS queries through it; {self._cure()}."
+            what = "dnsVia sends the DNS queries"
+            if self._ownVia:
+                what = f"via sends the queries for the DNS server {self._server}"
+            return f"{reason}, and {what} through it; {self._cure()}."
         if isinstance(error, ProxyError):
-            return (
-                "DNS queries cannot be sent, because dnsVia sends them through the proxy: "
-                f"{reason}."
-            )
+            what = "DNS queries cannot be sent, because dnsVia sends them"
+            if self._ownVia:
+                what = f"The DNS server {self._server} cannot be asked, because its via leads"
+            return f"{what}{self.where}: {reason}."
         if type(error) is UpstreamError:
             return f"A DNS query cannot be sent: {reason}."
         return (
-            f"The DNS server {self._server} cannot be asked over TCP through the proxy: "
+            f"The DNS server {self._server} cannot be asked over TCP{self.where}: "
             f"{reason}; if the proxy lets no DNS out, {self._cure()}."
         )
 
@@ -135,9 +143,10 @@ class UpstreamServer:
             cures.append(
                 "set dnsMode: fake-ip (--dns-mode fake-ip), so that the proxy looks names up"
             )
-        cures.append(
-            "set dnsVia: direct (--dns-via direct), which sends the queries past the proxy, in the "
-            "clear"
-        )
+        if self._ownVia:
+            change = "give that server via: direct"
+        else:
+            change = "set dnsVia: direct (--dns-via direct)"
+        cures.append(f"{change}, which sends the queries past the proxy, in the clear")
         *first, last = cures
         return f"{', '.join(first)}{',' if len(first) > 1 else ''} or {last}"

@@ -19,6 +19,7 @@ from typing import Any
 
 from zope.interface import implementer
 
+from nanotun.gateway.dns import made
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.cache import AnswerCache
@@ -33,9 +34,11 @@ from nanotun.gateway.dns.message import (
     LARGEST,
     NOERROR,
     NOTIMP,
+    NXDOMAIN,
     OPCODE,
     PLAIN_SIZE,
     REFUSED,
+    SERVFAIL,
     TC,
     Query,
     WireError,
@@ -43,6 +46,7 @@ from nanotun.gateway.dns.message import (
     isTransfer,
     readQuery,
 )
+from nanotun.gateway.dns.trace import Trace
 
 
 @implementer(IAnswering)
@@ -50,7 +54,7 @@ class DnsRelay:
     """
     See the module.
 
-    @param servers: whom to ask.
+    @param servers: whom to ask; L{None} for nobody, until L{configure} says more.
     @param cacheSize: how many answers to keep, or 0.
     @param cacheBytes: how much memory they may take.
     @param names: notes the answers given; L{None} where nobody needs the names.
@@ -59,7 +63,7 @@ class DnsRelay:
     def __init__(
         self,
         clock: Any,
-        servers: ServerChoice,
+        servers: ServerChoice | None,
         counters: Counters,
         cacheSize: int,
         cacheBytes: int,
@@ -92,6 +96,7 @@ class DnsRelay:
         reply: Callable[[bytes], None],
         overTCP: bool = False,
         largest: int = LARGEST,
+        trace: Trace | None = None,
         servers: ServerQueries | None = None,
     ) -> bool:
         """
@@ -106,6 +111,8 @@ class DnsRelay:
         answer = cache.hit(wire, now) if servers is None else None
         if answer is not None and len(answer) <= PLAIN_SIZE:
             counters.hits += 1
+            if trace is not None:
+                cache.fill(trace, wire, now)
             reply(answer)
             return True
         try:
@@ -121,10 +128,19 @@ class DnsRelay:
             answer = cache.find(wire, query, now)
         if answer is not None:
             counters.hits += 1
+            if trace is not None:
+                cache.fill(trace, wire, now)
             reply(fitted(answer, query, limit, counters))
             return True
-        waiter = Waiter(client, wire[:2], overTCP, limit, reply)
-        asked = servers or self._servers.of(query)
+        waiter = Waiter(client, wire[:2], overTCP, limit, reply, trace)
+        choice = self._servers
+        asked = choice.of(query) if servers is None and choice is not None else servers
+        if asked is None:
+            if trace is not None:
+                trace.stage = "private"
+            denial = made.deny(wire, query, NXDOMAIN)
+            reply(errorReply(wire, query, SERVFAIL) if choice is None else denial)
+            return True
         return self._exchanges.ask(wire, query, waiter, asked, servers is not None)
 
     def give(
@@ -162,7 +178,18 @@ class DnsRelay:
         another network.
         """
         self.clearCache()
-        self._servers.renew()
+        if self._servers is not None:
+            self._servers.renew()
+
+    def rechoose(self, servers: ServerChoice) -> None:
+        """
+        Choose anew from now on among the servers that are asked already, and forget their
+        answers: a name may be asked of others than before.
+
+        @param servers: has the same L{NameServers} as the previous choice.
+        """
+        self.clearCache()
+        self._servers = servers
 
     def configure(
         self, servers: ServerChoice, cacheSize: int, cacheBytes: int, anew: bool = False
@@ -182,16 +209,16 @@ class DnsRelay:
         if self._before is not None:
             self._before.stop()
         self._before, self._servers = self._servers, servers
-        if anew:
+        if anew and self._before is not None:
             self._before.stop()
             self._exchanges.askAnew(servers.of)
 
     def stop(self) -> None:
         """Give up all queries; no client hears anything more."""
         self._exchanges.stop()
-        self._servers.stop()
-        if self._before is not None:
-            self._before.stop()
+        for each in (self._before, self._servers):
+            if each is not None:
+                each.stop()
 
     def _malformed(self, wire: bytes, reply: Callable[[bytes], None]) -> bool:
         self.counters.malformed += 1

@@ -39,6 +39,7 @@ from nanotun.gateway.dns.message import (
     readQuery,
 )
 from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.gateway.dns.trace import Trace
 from nanotun.interfaces import IScript
 from nanotun.script import Query as ScriptQuery
 
@@ -142,6 +143,7 @@ class ScriptedDns:
         reply: Callable[[bytes], None],
         overTCP: bool = False,
         largest: int = LARGEST,
+        trace: Trace | None = None,
     ) -> bool:
         """See L{IAnswering.query}."""
         script = self._script
@@ -149,20 +151,22 @@ class ScriptedDns:
         if script is not None and script.answersQueries:
             asked = _read(wire, client, overTCP)
         if script is None or asked is None:
-            return self._behind.query(wire, client, reply, overTCP, largest)
+            return self._behind.query(wire, client, reply, overTCP, largest, trace)
         key = client, wire
         if key in self._waiting:
             return False
         query, about = asked
 
         def give(found: ScriptReply) -> bool:
-            return self._give(found, wire, query, client, reply, overTCP, largest)
+            return self._give(found, wire, query, client, reply, overTCP, largest, trace)
 
         if about is None:
             return give(ScriptReply(refused=True))
         if len(self._waiting) >= WAITING_LIMIT:
             self.counters.queries += 1
             self.counters.limited += 1
+            if trace is not None:
+                trace.stage = "limit"
             reply(errorReply(wire, query, SERVFAIL))
             return True
         answer = script.query(about)
@@ -198,18 +202,21 @@ class ScriptedDns:
         reply: Callable[[bytes], None],
         overTCP: bool,
         largest: int,
+        trace: Trace | None,
     ) -> bool:
         """Do what the script says; see L{IAnswering.query}."""
         if found.server:
             self.counters.scripted += 1
             servers = self._serversAt(_endpoint(found.server))
-            return self._relay.query(wire, client, reply, overTCP, largest, servers)
+            return self._relay.query(wire, client, reply, overTCP, largest, trace, servers)
         if found.refused:
             answer = errorReply(wire, query, REFUSED)
         elif found.addresses is not None:
             answer = _addresses(found.addresses, wire, query)
         else:
-            return self._behind.query(wire, client, reply, overTCP, largest)
+            return self._behind.query(wire, client, reply, overTCP, largest, trace)
+        if trace is not None:
+            trace.stage = "script"
         self.counters.queries += 1
         self.counters.scripted += 1
         self._relay.give(wire, query, answer, reply, overTCP, largest)

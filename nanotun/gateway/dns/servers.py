@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nanotun.flow import Endpoint
+from nanotun.interfaces import DnsServer
 
 #: Failures in a row: one lost datagram, or one slow name, is no sign of a dead server.
 FAILURES = 3
@@ -29,15 +29,15 @@ class Servers:
     @param random: gives numbers from 0 to 1.
     """
 
-    def __init__(self, servers: Sequence[Endpoint], random: Callable[[], float]) -> None:
+    def __init__(self, servers: Sequence[DnsServer], random: Callable[[], float]) -> None:
         self._servers = tuple(servers)
         self._random = random
         self._failures = dict.fromkeys(self._servers, 0)
-        self._answered: dict[Endpoint, float] = {}
-        self._until: dict[Endpoint, float] = {}
+        self._answered: dict[DnsServer, float] = {}
+        self._until: dict[DnsServer, float] = {}
         self._order = self._servers
 
-    def order(self, now: float) -> tuple[Endpoint, ...]:
+    def order(self, now: float) -> tuple[DnsServer, ...]:
         """All servers, the one to ask first at the front; called for each query."""
         for server, until in self._until.items():
             if until <= now:
@@ -50,7 +50,12 @@ class Servers:
         """Whether all servers are at the back."""
         return len(self._until) == len(self._servers)
 
-    def failed(self, server: Endpoint, now: float, asked: float) -> bool:
+    @property
+    def down(self) -> tuple[DnsServer, ...]:
+        """The servers at the back."""
+        return tuple(self._until)
+
+    def failed(self, server: DnsServer, now: float, asked: float) -> bool:
         """
         Note that a server did not answer.  This is ignored if the server has answered another
         query since it was asked: it was away and is back.
@@ -67,7 +72,7 @@ class Servers:
         self._sort()
         return True
 
-    def answered(self, server: Endpoint, now: float) -> bool:
+    def answered(self, server: DnsServer, now: float) -> bool:
         """
         Note that a server answered.
 

@@ -74,6 +74,10 @@ class StreamQuery:
         self.ident = b""
         self.retried = False
 
+    def doubt(self) -> bool:
+        """See L{IAttempt.doubt}."""
+        return True
+
     def cancel(self) -> None:
         """See L{IAttempt.cancel}."""
         self.stream.forget(self)

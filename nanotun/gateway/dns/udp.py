@@ -97,6 +97,10 @@ class QuerySocket:
         self._socket = made
         reactor.addReader(self)
 
+    def doubt(self) -> bool:
+        """See L{IAttempt.doubt}."""
+        return True
+
     def cancel(self) -> None:
         """See L{IAttempt.cancel}."""
         if self._socket is not None:

@@ -18,6 +18,7 @@ from nanotun.flow import Endpoint, Flow, Known, Protocol
 from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.message import LARGEST
+from nanotun.gateway.dns.trace import Trace
 from nanotun.gateway.fakeip.answers import FakeAnswers
 from nanotun.gateway.fakeip.pool import HOLD, SIZE, FakePool
 from nanotun.gateway.fakeip.store import FakeStore
@@ -78,16 +79,20 @@ class FakeDns:
         reply: Callable[[bytes], None],
         overTCP: bool = False,
         largest: int = LARGEST,
+        trace: Trace | None = None,
     ) -> bool:
         """See L{IAnswering.query}."""
         refused = self._answers.refused
         clients = partial(self._clientsOf, client)
         answer = self._answers.answer(wire, self._clock.seconds(), clients)
         if answer is None:
-            return self._relay.query(wire, client, reply, overTCP, largest)
+            return self._relay.query(wire, client, reply, overTCP, largest, trace)
         self.counters.queries += 1
         self.counters.faked += 1
-        if self._answers.refused > refused:
+        isRefused = self._answers.refused > refused
+        if trace is not None:
+            trace.stage = "limit" if isRefused else "fake"
+        if isRefused:
             self.counters.fakesRefused += 1
             self._tell(clients())
         # At most 310 bytes, which fit everywhere.

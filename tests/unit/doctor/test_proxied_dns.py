@@ -13,9 +13,13 @@ from nanotun.doctor.servers import ProxiedDnsCheck
 from nanotun.errors import UpstreamError
 from nanotun.gateway.dns.interfaces import INameServer
 from nanotun.gateway.dns.message import Query
+from nanotun.gateway.dns.servertally import ServerTally
+from nanotun.interfaces import DnsServer
 from nanotun.upstream.datagramtrial import RETRY, TRIES
-from tests.unit.doctor.peer_cases import ANSWER, QUESTION, SERVER, PeerCase, withCode
+from tests.unit.doctor.peer_cases import ANSWER, QUESTION, PeerCase, withCode
 from tests.unit.gateway.gateway_cases import FakeAttempt
+
+SERVER = DnsServer("udp", "127.0.0.1", 53)
 
 
 @implementer(INameServer)
@@ -27,9 +31,10 @@ class FakeServer:
     @ivar error: raised by each query, if set.
     """
 
-    where = ""
+    where = " through the proxy"
 
     def __init__(self) -> None:
+        self.tally = ServerTally(SERVER)
         self.asked: list[tuple[Any, Any]] = []
         self.error: Exception | None = None
         self.stopped = False
@@ -44,6 +49,10 @@ class FakeServer:
         if self.error is not None:
             raise self.error
         return FakeAttempt()
+
+    def at(self, server: DnsServer) -> FakeServer:
+        """See L{NameServers.at}."""
+        return self
 
     def renew(self) -> None:
         """See L{INameServer.renew}."""
@@ -62,7 +71,7 @@ class ProxiedDnsTests(PeerCase):
         self.server = FakeServer()
         verifyObject(INameServer, self.server)
 
-        def make(report: Any) -> FakeServer:
+        def make(report: Any) -> Any:
             self.server.report = report
             return self.server
 

@@ -14,15 +14,19 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from nanotun.errors import UpstreamError
-from nanotun.flow import Datagram, Endpoint, Protocol
+from nanotun.flow import Datagram, Protocol
 from nanotun.gateway.dns.ask import ServerQueries
+from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.interfaces import IAttempt
 from nanotun.gateway.dns.message import Query, readQuery
+from nanotun.gateway.dns.nameservers import NameServers
+from nanotun.gateway.dns.servertally import ServerTally
+from nanotun.interfaces import DnsServer
 
 A, NS, CNAME, SOA, TXT, AAAA, OPT, HTTPS = 1, 2, 5, 6, 16, 28, 41, 65
 
-FIRST = Endpoint("127.0.0.1", 53)
-SECOND = Endpoint("127.0.0.2", 53)
+FIRST = DnsServer("udp", "127.0.0.1", 53)
+SECOND = DnsServer("udp", "127.0.0.2", 53)
 
 
 def name(text: str) -> bytes:
@@ -124,6 +128,11 @@ class FakeAttempt:
 
     def __init__(self) -> None:
         self.cancelled = False
+        self.again = True
+
+    def doubt(self) -> bool:
+        """See L{IAttempt.doubt}."""
+        return self.again
 
     def cancel(self) -> None:
         """See L{IAttempt.cancel}."""
@@ -133,7 +142,7 @@ class FakeAttempt:
 class Asked(NamedTuple):
     """A call of L{ServerQueries.ask}."""
 
-    server: Endpoint
+    server: DnsServer
     overTCP: bool
     wire: bytes
     answered: Callable[[bytes], None]
@@ -150,19 +159,24 @@ class FakeQueries(ServerQueries):
     @ivar error: raised by L{ask}, if set.
     """
 
-    def __init__(self, *servers: Endpoint) -> None:
+    def __init__(self, *servers: DnsServer, key: bytes = b"") -> None:
+        self.key = key
         self.servers = servers or (FIRST,)
         self.asked: list[Asked] = []
         self.attempts: list[FakeAttempt] = []
-        self.events: list[tuple[str, Endpoint]] = []
+        self.events: list[tuple[str, DnsServer]] = []
         self.error: OSError | UpstreamError | None = None
+        self.tallies: dict[DnsServer, ServerTally] = {}
 
-    def order(self) -> tuple[Endpoint, ...]:
+    def order(self, query: Query) -> tuple[DnsServer, ...]:
         return self.servers
+
+    def tallyOf(self, server: DnsServer) -> ServerTally:
+        return self.tallies.setdefault(server, ServerTally(server._replace(via="direct")))
 
     def ask(
         self,
-        server: Endpoint,
+        server: DnsServer,
         overTCP: bool,
         wire: bytes,
         query: Query,
@@ -175,21 +189,47 @@ class FakeQueries(ServerQueries):
         self.attempts.append(FakeAttempt())
         return self.attempts[-1]
 
-    def answered(self, server: Endpoint) -> None:
+    def answered(self, server: DnsServer, answer: bytes, seconds: float) -> None:
+        self.tallyOf(server).answered(answer, seconds)
         self.events.append(("answered", server))
 
-    def timedOut(self, server: Endpoint, waited: float) -> None:
+    def timedOut(self, server: DnsServer, waited: float) -> None:
+        self.tallyOf(server).failed("")
         self.events.append(("timedOut", server))
 
-    def failed(self, server: Endpoint, error: OSError | UpstreamError | None) -> None:
+    def failed(self, server: DnsServer, error: OSError | UpstreamError | None) -> None:
+        self.tallyOf(server).failed("" if error is None else str(error))
         self.events.append(("failed", server))
-
-    def stop(self) -> None:
-        """There is nothing to close."""
 
     def answer(self, message: bytes, attempt: int = -1) -> None:
         """The server answers an attempt, by default the latest, with another id."""
         self.asked[attempt].answered(b"??" + message[2:])
+
+
+class FakeNameServers(NameServers):
+    """
+    Gives one list of servers, whichever is wanted.
+
+    @ivar events: what was called, in order.
+    """
+
+    def __init__(self, queries: ServerQueries) -> None:
+        self.queries = queries
+        self.events: list[str] = []
+
+    def of(self, *wanted: object, **options: object) -> ServerQueries:
+        return self.queries
+
+    def renew(self) -> None:
+        self.events.append("renew")
+
+    def stop(self) -> None:
+        self.events.append("stop")
+
+
+def choiceOf(queries: ServerQueries) -> ServerChoice:
+    """A choice of these servers for each query."""
+    return ServerChoice(FakeNameServers(queries), ())
 
 
 class FakeEngine:

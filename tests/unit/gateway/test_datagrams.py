@@ -15,7 +15,6 @@ from zope.interface.verify import verifyObject
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.flow import Datagram, Endpoint, Flow, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol, Strangers
-from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.linux.locality import Locality
@@ -26,6 +25,7 @@ from tests.unit.gateway.gateway_cases import (
     FakeReactor,
     answer,
     ask,
+    choiceOf,
 )
 
 APP = Endpoint("127.0.0.1", 40000)
@@ -127,7 +127,7 @@ class DnsTests(SynchronousTestCase):
         engine: Any = self.engine
         self.services = DatagramServices(self.reactor, engine, self.counters)
         self.relay = DnsRelay(
-            self.reactor, ServerChoice(self.queries), self.counters, 10, 100_000, 6, 4
+            self.reactor, choiceOf(self.queries), self.counters, 10, 100_000, 6, 4
         )
         locality = Locality(self.reactor.seconds)
         protocol = DnsDatagramProtocol(self.relay, locality)

@@ -8,11 +8,20 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import UpstreamError
-from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.lookup import Lookup
 from nanotun.gateway.dns.relay import DnsRelay
-from tests.unit.gateway.gateway_cases import AAAA, CNAME, A, FakeQueries, answer, ask, name, record
+from tests.unit.gateway.gateway_cases import (
+    AAAA,
+    CNAME,
+    A,
+    FakeQueries,
+    answer,
+    ask,
+    choiceOf,
+    name,
+    record,
+)
 
 
 class LookupTests(SynchronousTestCase):
@@ -21,7 +30,7 @@ class LookupTests(SynchronousTestCase):
     def setUp(self) -> None:
         """A lookup through a relay."""
         self.queries = FakeQueries()
-        self.relay = DnsRelay(Clock(), ServerChoice(self.queries), Counters(), 10, 100_000)
+        self.relay = DnsRelay(Clock(), choiceOf(self.queries), Counters(), 10, 100_000)
         self.lookup = Lookup(self.relay)
         self.addCleanup(self.relay.stop)
 

@@ -1,5 +1,5 @@
 """
-Tests for L{nanotun.gateway.dns.proxied} and L{nanotun.gateway.dns.choice}.
+Tests for L{nanotun.gateway.dns.proxied}.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from nanotun.errors import (
 )
 from nanotun.flow import Endpoint, LiteralEndpoint
 from nanotun.gateway.dns.association import QueryAssociations
-from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import DirectServer, makeIdent
 from nanotun.gateway.dns.interfaces import INameServer
 from nanotun.gateway.dns.proxied import PAUSE, UpstreamServer, couldFake
+from nanotun.gateway.dns.servertally import ServerTally
+from nanotun.interfaces import DnsServer
 from nanotun.testing import FakeUpstream
-from tests.unit.gateway.gateway_cases import FakeQueries, FakeReactor, ask, read
+from tests.unit.gateway.gateway_cases import FakeReactor, ask, read
 
-SERVER = Endpoint("192.0.2.1", 53)
+SERVER = DnsServer("udp", "192.0.2.1", 53, via="proxy")
+PLACE = Endpoint("192.0.2.1", 53)
 DIRECT = (
     "set dnsVia: direct (--dns-via direct), which sends the queries past the proxy, in the clear"
 )
@@ -51,12 +53,23 @@ class UpstreamServerTests(SynchronousTestCase):
         self.failures: list[str] = []
         self.server = self.make()
 
-    def make(self, mayFake: bool = True) -> UpstreamServer:
+    def make(
+        self, mayFake: bool = True, via: str = "proxy", ownVia: bool = False
+    ) -> UpstreamServer:
         """The server, and how it is asked."""
         way = lambda: self.upstream  # noqa: E731
         datagrams = QueryAssociations(self.reactor, way, self.counters, makeIdent)
+        self.addCleanup(datagrams.stop)
         made = UpstreamServer(
-            SERVER, way, datagrams, self.reactor, self.counters, self.lines.append, mayFake
+            SERVER,
+            way,
+            datagrams,
+            self.reactor,
+            self.counters,
+            self.lines.append,
+            mayFake,
+            ServerTally(SERVER._replace(via=via)),
+            ownVia,
         )
         self.addCleanup(made.stop)
         return made
@@ -71,7 +84,7 @@ class UpstreamServerTests(SynchronousTestCase):
     def test_interface(self) -> None:
         """Both ways of asking are name servers."""
         verifyObject(INameServer, self.server)
-        made: Any = (None,) * 4
+        made: Any = (None,) * 5
         direct = DirectServer(SERVER, lambda: self.upstream, *made)
         verifyObject(INameServer, direct)
         self.assertEqual((self.server.where, direct.where), (" through the proxy", ""))
@@ -79,7 +92,7 @@ class UpstreamServerTests(SynchronousTestCase):
     def test_stream(self) -> None:
         """Without UDP the server is asked over TCP, by its address and never by a name."""
         self.ask()
-        self.assertEqual(self.upstream.asked, [SERVER])
+        self.assertEqual(self.upstream.asked, [PLACE])
         self.assertIsInstance(self.upstream.asked[0], LiteralEndpoint)
         self.assertEqual((self.counters.upstream, self.counters.upstreamStreams), (0, 1))
 
@@ -90,7 +103,7 @@ class UpstreamServerTests(SynchronousTestCase):
         self.assertEqual((self.upstream.families, self.upstream.asked), ([4], []))
         self.ask(overTCP=True)
         self.ask(extra=600)
-        self.assertEqual((self.upstream.families, self.upstream.asked), ([4], [SERVER]))
+        self.assertEqual((self.upstream.families, self.upstream.asked), ([4], [PLACE]))
         self.assertEqual((self.counters.upstream, self.counters.upstreamStreams), (1, 2))
 
     def line(self, error: UpstreamError) -> str:
@@ -139,6 +152,29 @@ class UpstreamServerTests(SynchronousTestCase):
                 f"the proxy lets no DNS out, {CURE}.",
             )
 
+    def test_ownVia(self) -> None:
+        """Of a server with a way of its own, it is that way which is to blame, and to change."""
+        self.server = self.make(mayFake=False, via="office", ownVia=True)
+        cure = (
+            "allow it there or give that server via: direct, which sends the queries past the "
+            "proxy, in the clear"
+        )
+        self.assertEqual(
+            self.line(UpstreamProhibited("The proxy p does not allow it (status 403).")),
+            "The proxy p does not allow it (status 403), and via sends the queries for the DNS "
+            f"server 192.0.2.1:53 through it; {cure}.",
+        )
+        self.assertEqual(
+            self.line(ProxyError("The proxy p is down; start it.")),
+            "The DNS server 192.0.2.1:53 cannot be asked, because its via leads through office: "
+            "The proxy p is down; start it.",
+        )
+        self.assertEqual(
+            self.line(UpstreamRefused("No.")),
+            "The DNS server 192.0.2.1:53 cannot be asked over TCP through office: No; if the "
+            f"proxy lets no DNS out, {cure}.",
+        )
+
     def test_pause(self) -> None:
         """A failed connection is not tried again at once: the queries fail with its sentence."""
         self.ask()
@@ -147,25 +183,3 @@ class UpstreamServerTests(SynchronousTestCase):
         self.assertIn("cannot be asked over TCP", str(error))
         self.assertEqual((len(self.upstream.asked), len(self.lines)), (1, 1))
         self.assertEqual(self.failures, ["failed"])
-
-
-class ServerChoiceTests(SynchronousTestCase):
-    """Tests for L{ServerChoice}."""
-
-    def test_own(self) -> None:
-        """A proxy's own name is asked directly; what is below it, and all else, is not."""
-        usual, direct = FakeQueries(), FakeQueries()
-        choice = ServerChoice(usual, direct, frozenset(("proxy.example",)))
-        for name, expected in (
-            ("proxy.example", direct),
-            ("PROXY.Example", direct),
-            ("a.proxy.example", usual),
-            ("example", usual),
-            ("a b.example", usual),
-        ):
-            self.assertIs(choice.of(read(ask(name))), expected, name)
-
-    def test_none(self) -> None:
-        """Without own names all servers are the usual ones."""
-        usual = FakeQueries()
-        self.assertIs(ServerChoice(usual).of(read(ask("proxy.example"))), usual)

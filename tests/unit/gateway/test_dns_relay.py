@@ -10,7 +10,6 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import UpstreamError
-from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
 from nanotun.gateway.dns.exchanges import LARGE_LIMIT
@@ -31,6 +30,7 @@ from tests.unit.gateway.gateway_cases import (
     FakeQueries,
     answer,
     ask,
+    choiceOf,
     edns,
     isTruncated,
     rcode,
@@ -46,9 +46,7 @@ class RelayCase(SynchronousTestCase):
         self.clock = Clock()
         self.queries = FakeQueries(FIRST, SECOND)
         self.counters = Counters()
-        self.relay = DnsRelay(
-            self.clock, ServerChoice(self.queries), self.counters, 10, 100_000, 6, 4
-        )
+        self.relay = DnsRelay(self.clock, choiceOf(self.queries), self.counters, 10, 100_000, 6, 4)
         self.got: list[tuple[Hashable, bytes]] = []
 
     def query(self, wire: bytes, client: Hashable = "c", overTCP: bool = False) -> bool:
@@ -270,7 +268,7 @@ class LimitTests(RelayCase):
 
     def test_large(self) -> None:
         """Large queries are limited by their bytes; small ones pass all the same."""
-        self.relay = DnsRelay(self.clock, ServerChoice(self.queries), self.counters, 10, 100_000)
+        self.relay = DnsRelay(self.clock, choiceOf(self.queries), self.counters, 10, 100_000)
         size = 60_000
         wires = [
             ask(f"a{number}", extension=edns(options=bytes(size)))

@@ -20,18 +20,20 @@ from zope.interface.verify import verifyObject
 
 from nanotun.errors import UpstreamError
 from nanotun.flow import Endpoint
-from nanotun.gateway.dns.ask import ServerQueries
-from nanotun.gateway.dns.choice import ServerChoice
+from nanotun.gateway.dns.ask import OF_DNS, OF_SCRIPT, ServerQueries
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import DirectServer
 from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.gateway.dns.servertally import ServerTally
 from nanotun.gateway.dns.udp import BUDGET, ERRORS_LIMIT, QuerySocket
+from nanotun.interfaces import DnsServer
 from nanotun.log.trouble import TroubleLog
 from nanotun.testing import FakeUpstream
 from tests.unit.gateway.gateway_cases import (
     FakeReactor,
     answer,
     ask,
+    choiceOf,
     makeDatagram,
     read,
 )
@@ -245,10 +247,10 @@ class ServerQueriesTests(SynchronousTestCase):
         for each in self.sockets:
             each.bind(("127.0.0.1", 0))
             self.addCleanup(each.close)
-        self.servers = [Endpoint(*each.getsockname()) for each in self.sockets]
+        self.servers = [DnsServer("udp", *each.getsockname()) for each in self.sockets]
         self.counters = Counters()
         self.queries = self.make(makeDatagram)
-        self.relay = DnsRelay(self.reactor, ServerChoice(self.queries), self.counters, 0, 0)
+        self.relay = DnsRelay(self.reactor, choiceOf(self.queries), self.counters, 0, 0)
         self.addCleanup(self.relay.stop)
         self.got: list[bytes] = []
         self.lines: list[LogEvent] = []
@@ -256,18 +258,24 @@ class ServerQueriesTests(SynchronousTestCase):
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 
-    def make(self, makeDatagram: Any, ofScript: bool = False) -> ServerQueries:
+    def make(self, makeDatagram: Any, origin: str = OF_DNS) -> ServerQueries:
         """The servers, asked past the proxy."""
         trouble = TroubleLog(self.reactor, Logger())
         self.addCleanup(trouble.stop)
         way = FakeUpstream()
         servers = {
             server: DirectServer(
-                server, lambda: way, makeDatagram, self.reactor, self.counters, trouble.report
+                server,
+                lambda: way,
+                makeDatagram,
+                self.reactor,
+                self.counters,
+                trouble.report,
+                ServerTally(server),
             )
             for server in self.servers
         }
-        return ServerQueries(self.reactor, servers, self.counters, ofScript)
+        return ServerQueries(self.reactor, servers, self.counters, origin=origin)
 
     def test_ports(self) -> None:
         """Each query is sent with its own id from its own port."""
@@ -284,13 +292,13 @@ class ServerQueriesTests(SynchronousTestCase):
         for number in range(3):
             self.relay.query(ask(f"a{number}"), "c", self.got.append)
         self.reactor.advance(1.5)
-        self.assertEqual(self.queries.order(), (self.servers[1], self.servers[0]))
+        self.assertEqual(self.queries.order(read(ask())), (self.servers[1], self.servers[0]))
         self.assertEqual(self.counters.timeouts, 3)
         wire, address = self.sockets[0].recvfrom(600)
         self.sockets[0].sendto(answer(wire), address)
         self.reactor.turn()
         self.assertEqual(len(self.got), 1)
-        self.assertEqual(self.queries.order(), tuple(self.servers))
+        self.assertEqual(self.queries.order(read(ask())), tuple(self.servers))
 
     def test_noneAnswers(self) -> None:
         """If all servers stay silent, an error says so once, before an app gives up."""
@@ -310,7 +318,8 @@ class ServerQueriesTests(SynchronousTestCase):
 
     def test_scripts(self) -> None:
         """Of a server that the script names, the error does not send anybody to dns."""
-        queries = self.make(makeDatagram, ofScript=True)
+        self.servers = self.servers[:1]
+        queries = self.make(makeDatagram, OF_SCRIPT)
         for _ in range(3):
             queries.timedOut(self.servers[0], 1.5)
         (line,) = self.lines
@@ -327,12 +336,12 @@ class ServerQueriesTests(SynchronousTestCase):
             raise UpstreamError("There are no more file descriptors.")
 
         queries = self.make(none)
-        relay = DnsRelay(self.reactor, ServerChoice(queries), self.counters, 0, 0)
+        relay = DnsRelay(self.reactor, choiceOf(queries), self.counters, 0, 0)
         for number in range(5):
             relay.query(ask(f"a{number}"), "c", self.got.append)
         self.assertEqual(len(self.got), 5)
         self.assertEqual(self.counters.failures, 15)
-        self.assertEqual(queries.order(), tuple(self.servers))
+        self.assertEqual(queries.order(read(ask())), tuple(self.servers))
         (line,) = [each for each in self.lines if each["log_level"] is LogLevel.error]
         self.assertEqual(
             formatEvent(line),

@@ -16,7 +16,6 @@ from nanotun.addresses import DNS_PORT, GATEWAY4
 from nanotun.flow import Endpoint, Flow, Known, Protocol
 from nanotun.gateway.datagrams import DnsClient
 from nanotun.gateway.dns.answered import AnsweredNames
-from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.relay import DnsRelay
@@ -27,7 +26,7 @@ from nanotun.gateway.fakeip.pool import HOLD, FakePool, addresses
 from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.gateway.streams import DnsStreamProtocol
 from nanotun.interfaces import INames
-from tests.unit.gateway.gateway_cases import FakeQueries, answer, ask, rcode, read
+from tests.unit.gateway.gateway_cases import FakeQueries, answer, ask, choiceOf, rcode, read
 
 GATEWAY = Endpoint(GATEWAY4, DNS_PORT)
 
@@ -54,7 +53,7 @@ class FakeDnsTests(SynchronousTestCase):
         """In front of a relay, with a pool of one address."""
         self.queries = FakeQueries()
         self.counters = Counters()
-        self.relay = DnsRelay(Clock(), ServerChoice(self.queries), self.counters, 10, 100_000)
+        self.relay = DnsRelay(Clock(), choiceOf(self.queries), self.counters, 10, 100_000)
         self.addCleanup(self.relay.stop)
         self.got: list[bytes] = []
         self.logged: list[str] = []

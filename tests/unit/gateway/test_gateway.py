@@ -23,7 +23,7 @@ from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
 from nanotun.gateway.dns.message import SERVFAIL
 from nanotun.gateway.gateway import realNames
-from nanotun.interfaces import UpstreamSettings
+from nanotun.interfaces import DnsServer, UpstreamSettings
 from nanotun.testing import FakeScript, FakeUpstream
 from nanotun.upstream.schemes.table import parseProxyURL
 from tests.unit.gateway.gateway_cases import (
@@ -59,7 +59,7 @@ class GatewayTests(SynchronousTestCase):
         self.server = makeDatagram(socket.AF_INET)
         self.server.bind(("127.0.0.1", 0))
         self.addCleanup(self.server.close)
-        self.settings = replace(SETTINGS, dns=(Endpoint(*self.server.getsockname()),))
+        self.settings = replace(SETTINGS, dns=(DnsServer("udp", *self.server.getsockname()),))
         self.gateway = self.make(self.settings)
         self.gateway.start()
         self.addCleanup(self.gateway.stop)
@@ -98,7 +98,7 @@ class GatewayTests(SynchronousTestCase):
         other = makeDatagram(socket.AF_INET)
         other.bind(("127.0.0.1", 0))
         self.addCleanup(other.close)
-        settings = replace(self.settings, dns=(Endpoint(*other.getsockname()),))
+        settings = replace(self.settings, dns=(DnsServer("udp", *other.getsockname()),))
         for size in (3, 2, 1):
             self.gateway.configure(replace(settings, dnsCacheSize=size), self.ways)
         self.assertEqual(self.gateway.stats().cached, 0)

@@ -19,7 +19,6 @@ from twisted.trial.unittest import TestCase
 from nanotun.errors import UpstreamRefused
 from nanotun.flow import Endpoint, Flow, Protocol, Refusal
 from nanotun.gateway import streams
-from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.passing import QUIET
@@ -27,7 +26,7 @@ from nanotun.gateway.streams import IDLE, DnsStreams
 from nanotun.interfaces import Connection
 from nanotun.linux.delivery import LOOK, PATIENCE
 from nanotun.linux.locality import Locality
-from tests.unit.gateway.gateway_cases import FIRST, FakeQueries, answer, ask, rcode
+from tests.unit.gateway.gateway_cases import FIRST, FakeQueries, answer, ask, choiceOf, rcode
 
 AXFR = 252
 UPDATE = ask("corp.example", flags=0x2800)
@@ -90,7 +89,7 @@ class PassingTests(TestCase):
         self.clock = Clock()
         self.counters = Counters()
         self.queries = FakeQueries(FIRST)
-        relay = DnsRelay(self.clock, ServerChoice(self.queries), self.counters, 10, 1_000_000)
+        relay = DnsRelay(self.clock, choiceOf(self.queries), self.counters, 10, 1_000_000)
         self.way: Deferred[Connection] | None = None
         self.opened: list[Flow] = []
         locality = Locality(self.clock.seconds)

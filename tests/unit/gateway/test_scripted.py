@@ -10,7 +10,6 @@ from zope.interface.verify import verifyObject
 
 from nanotun.flow import Endpoint, ScriptReply
 from nanotun.gateway.dns.answered import AnsweredNames
-from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.message import AAAA, HTTPS, A, errorReply, readQuery
@@ -18,7 +17,7 @@ from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.dns.scripted import WAITING_LIMIT, ScriptedDns
 from nanotun.script import Query
 from nanotun.testing import FakeScript
-from tests.unit.gateway.gateway_cases import FakeQueries, answer, ask, rcode
+from tests.unit.gateway.gateway_cases import FakeQueries, answer, ask, choiceOf, rcode
 
 REFUSED, SERVFAIL = 5, 2
 
@@ -34,10 +33,10 @@ class ScriptedDnsTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """In front of a relay with a server, while there is another server."""
-        self.usual, self.other = FakeQueries(), FakeQueries()
+        self.usual, self.other = FakeQueries(), FakeQueries(key=b"other")
         self.names = AnsweredNames(wanted=lambda name: name != "secret.example")
         self.relay = DnsRelay(
-            Clock(), ServerChoice(self.usual), Counters(), 10, 100_000, names=self.names
+            Clock(), choiceOf(self.usual), Counters(), 10, 100_000, names=self.names
         )
         self.addCleanup(self.relay.stop)
         self.endpoints: list[Endpoint] = []
@@ -185,7 +184,7 @@ class ScriptedDnsTests(SynchronousTestCase):
         self.script.reply = ScriptReply(server="udp://192.0.2.53:53")
         self.ask(ask("secret.example"))
         fresh = FakeQueries()
-        self.relay.configure(ServerChoice(fresh), 10, 100_000, anew=True)
+        self.relay.configure(choiceOf(fresh), 10, 100_000, anew=True)
         self.assertEqual((rcode(self.got[0]), fresh.asked), (SERVFAIL, []))
 
     def test_waits(self) -> None:

@@ -21,13 +21,12 @@ from zope.interface.verify import verifyObject
 
 from nanotun.errors import FlowLimitError
 from nanotun.flow import Endpoint, Flow, Protocol, Refusal
-from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.streams import IDLE, QUERIES_LIMIT, DnsStreamProtocol, DnsStreams
 from nanotun.interfaces import IFlowRequest
 from nanotun.linux.locality import Locality
-from tests.unit.gateway.gateway_cases import FIRST, A, FakeQueries, answer, ask, record
+from tests.unit.gateway.gateway_cases import FIRST, A, FakeQueries, answer, ask, choiceOf, record
 
 
 def framed(*messages: bytes) -> bytes:
@@ -53,7 +52,7 @@ class StreamTests(SynchronousTestCase):
         self.clock = Clock()
         self.queries = FakeQueries(FIRST)
         self.counters = Counters()
-        self.relay = DnsRelay(self.clock, ServerChoice(self.queries), self.counters, 10, 1_000_000)
+        self.relay = DnsRelay(self.clock, choiceOf(self.queries), self.counters, 10, 1_000_000)
         self.ended: list[DnsStreamProtocol] = []
         self.transport = Transport()
         self.protocol = DnsStreamProtocol(self.relay, self.clock, "h", self.ended.append)
@@ -61,7 +60,7 @@ class StreamTests(SynchronousTestCase):
 
     def test_connections(self) -> None:
         """Connections of one host share its limit; equal queries on two are no repetition."""
-        self.relay = DnsRelay(self.clock, ServerChoice(self.queries), self.counters, 0, 0, 4, 2)
+        self.relay = DnsRelay(self.clock, choiceOf(self.queries), self.counters, 0, 0, 4, 2)
         for number in range(3):
             transport = Transport()
             protocol = DnsStreamProtocol(self.relay, self.clock, "h", self.ended.append)
@@ -236,7 +235,7 @@ class StreamsTests(TestCase):
         self.reactor: Any = reactor
         self.queries = FakeQueries(FIRST)
         self.counters = Counters()
-        self.relay = DnsRelay(Clock(), ServerChoice(self.queries), self.counters, 10, 1_000_000)
+        self.relay = DnsRelay(Clock(), choiceOf(self.queries), self.counters, 10, 1_000_000)
         locality = Locality(Clock().seconds)
         self.streams = DnsStreams(self.relay, locality, reactor, limit=2, hostLimit=1)
         self.addCleanup(self.streams.stop)
