@@ -206,6 +206,10 @@ class ServerTests(SynchronousTestCase):
                 "tcp://1.1.1.1#a.b",
                 "must have no # behind it, because only tls:// and https:// have a certificate",
             ),
+            (
+                "tls://ann:x@1.1.1.1",
+                "must have no user name or password, because nanotun logs in at no DNS server",
+            ),
             ("tls://1.1.1.1#a b", "must have a host name behind #, not 'a b'"),
             ("tls://1.1.1.1#", "must have a host name behind #, not ''"),
         ):
