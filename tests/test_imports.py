@@ -130,6 +130,7 @@ PURE = (
     "nanotun.gateway.dns.records",
     "nanotun.gateway.dns.cache",
     "nanotun.gateway.dns.servers",
+    "nanotun.gateway.dns.backoff",
     "nanotun.gateway.dns.talks",
     "nanotun.gateway.dns.servertally",
     "nanotun.gateway.dns.trace",

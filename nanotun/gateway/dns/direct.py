@@ -15,10 +15,12 @@ from zope.interface import implementer
 
 from nanotun.errors import UpstreamError
 from nanotun.flow import Endpoint, LiteralEndpoint
+from nanotun.gateway.dns.backoff import Backoff
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.interfaces import IAttempt, INameServer
 from nanotun.gateway.dns.message import Query
 from nanotun.gateway.dns.servertally import ServerTally
+from nanotun.gateway.dns.talks import FramedTalk
 from nanotun.gateway.dns.tcp import ServerStream
 from nanotun.gateway.dns.udp import QuerySocket
 from nanotun.interfaces import Connection, DnsServer, IUpstream
@@ -35,7 +37,8 @@ class DirectServer:
     @param server: its host is a literal address.
     @param way: gives the upstream without a proxy.
     @param makeDatagram: address family to a non-blocking UDP socket, marked.
-    @param report: is given a sentence for the user when a query cannot be sent.
+    @param report: is given a sentence for the user when a query cannot be sent, or when the
+        server does not speak as it should on a connection.
     @param tally: counts what comes of the queries.
     """
 
@@ -58,7 +61,15 @@ class DirectServer:
         self._reactor = reactor
         self._counters = counters
         self._report = report
-        self._stream = ServerStream(self._open, makeIdent, reactor, counters, self._troubled)
+        self._stream = ServerStream(
+            self._open,
+            partial(FramedTalk, makeIdent),
+            reactor,
+            counters,
+            self._troubled,
+            self._complain,
+            Backoff(),
+        )
 
     def ask(
         self,
@@ -71,7 +82,7 @@ class DirectServer:
         """See L{INameServer.ask}."""
         if overTCP:
             self._counters.upstreamStreams += 1
-            return self._stream.ask(wire, query, answered, failed)
+            return self._stream.ask(wire, query, lambda answer, age: answered(answer), failed)
         self._counters.upstream += 1
         try:
             return QuerySocket(
@@ -99,6 +110,11 @@ class DirectServer:
 
     def _open(self) -> Deferred[Connection]:
         return self._way().connect(LiteralEndpoint(*self._server))
+
+    def _complain(self, trouble: str) -> OSError:
+        sentence = f"The DNS server {self._server} {trouble}."
+        self._report(sentence)
+        return OSError(sentence)
 
     def _troubled(self, error: UpstreamError) -> OSError | UpstreamError:
         # A server that refuses or cannot be reached is asked last, and that is logged.

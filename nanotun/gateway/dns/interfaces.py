@@ -5,12 +5,15 @@ Interfaces of the DNS relay's modules that have two implementations each.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
 
 from nanotun.gateway.dns.message import LARGEST, Query
-from nanotun.gateway.dns.talks import Heard
 from nanotun.gateway.dns.trace import Trace
+
+if TYPE_CHECKING:
+    from nanotun.gateway.dns.talks import Heard
 
 
 class IAnswering(Interface):
@@ -118,7 +121,10 @@ class ITalk(Interface):
         "question means that the query has failed."
     )
 
-    over = Attribute("Whether no more queries can be sent on this connection.")
+    over = Attribute(
+        "Whether no more queries can be sent on this connection.  L{receive} still tells what "
+        "becomes of those under way."
+    )
 
     room = Attribute("How many more queries may be sent now.")
 
@@ -142,7 +148,7 @@ class ITalk(Interface):
 
         @return: what has become of queries, also of forgotten ones.
         @raise nanotun.gateway.dns.talks.TalkError: the server does not speak as it should;
-            the connection is of no use any more, though L{outgoing} may have a last word.
+            the connection is of no use any more.
         """
 
     def ended() -> str:

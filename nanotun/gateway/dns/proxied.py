@@ -5,6 +5,7 @@ A DNS server that is asked through an upstream, and never past it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -15,11 +16,13 @@ from nanotun.config.settings import Settings
 from nanotun.errors import ProxyError, UpstreamError, UpstreamProhibited
 from nanotun.flow import Endpoint, LiteralEndpoint
 from nanotun.gateway.dns.association import QueryAssociations
+from nanotun.gateway.dns.backoff import Backoff
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import makeIdent
 from nanotun.gateway.dns.interfaces import IAttempt, INameServer
 from nanotun.gateway.dns.message import PLAIN_SIZE, Query
 from nanotun.gateway.dns.servertally import ServerTally
+from nanotun.gateway.dns.talks import FramedTalk
 from nanotun.gateway.dns.tcp import ServerStream
 from nanotun.interfaces import Connection, DnsServer, IUpstream
 from nanotun.upstream.scheme import sendsNamesWith
@@ -47,7 +50,8 @@ class UpstreamServer:
     @param server: its host is a literal address.
     @param way: gives the upstream.
     @param datagrams: its associations, which other servers share.
-    @param report: is given a sentence for the user when there is no way to the server.
+    @param report: is given a sentence for the user when there is no way to the server, or when
+        it does not speak as it should on a connection.
     @param mayFake: see L{couldFake}.
     @param tally: counts what comes of the queries; its server's C{via} is the upstream's name.
     @param ownVia: whether the server has a C{via} of its own, and C{dnsVia} is another.
@@ -75,7 +79,14 @@ class UpstreamServer:
         self._report = report
         self._mayFake = mayFake
         self._stream = ServerStream(
-            self._open, makeIdent, reactor, counters, self._troubled, PAUSE, UPSTREAM_IDLE
+            self._open,
+            partial(FramedTalk, makeIdent),
+            reactor,
+            counters,
+            self._troubled,
+            self._complain,
+            Backoff(lambda failures: PAUSE),
+            UPSTREAM_IDLE,
         )
 
     def ask(
@@ -108,10 +119,15 @@ class UpstreamServer:
         failed: Callable[[], None],
     ) -> IAttempt:
         self._counters.upstreamStreams += 1
-        return self._stream.ask(wire, query, answered, failed)
+        return self._stream.ask(wire, query, lambda answer, age: answered(answer), failed)
 
     def _open(self) -> Deferred[Connection]:
         return self._way().connect(LiteralEndpoint(*self._server))
+
+    def _complain(self, trouble: str) -> OSError:
+        sentence = f"The DNS server {self._server}, asked through the proxy, {trouble}."
+        self._report(sentence)
+        return OSError(sentence)
 
     def _troubled(self, error: UpstreamError) -> UpstreamError:
         sentence = self._sentence(error)

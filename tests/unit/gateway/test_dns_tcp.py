@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,11 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from nanotun.errors import UnexpectedEvent, UpstreamError, UpstreamRefused
+from nanotun.gateway.dns.backoff import Backoff
 from nanotun.gateway.dns.counters import Counters
-from nanotun.gateway.dns.tcp import IDLE, ServerStream, StreamQuery
+from nanotun.gateway.dns.serverconnection import IDLE, StreamQuery
+from nanotun.gateway.dns.talks import FramedTalk
+from nanotun.gateway.dns.tcp import ServerStream
 from nanotun.interfaces import Connection
 from tests.unit.gateway.gateway_cases import A, answer, ask, read, record
 
@@ -93,8 +97,14 @@ class PipelineTests(TestCase):
         self.legs.append(Deferred())
         return self.legs[-1]
 
-    def make(self, **options: float) -> ServerStream:
-        """A stream whose ids count from 0, each offered twice."""
+    def make(
+        self, delay: Callable[[int], float] = lambda failures: 0.0, idle: float = IDLE
+    ) -> ServerStream:
+        """
+        A stream whose ids count from 0, each offered twice.
+
+        @param delay: see L{Backoff}.
+        """
         idents = itertools.count()
 
         def opened() -> Deferred[Connection]:
@@ -106,13 +116,19 @@ class PipelineTests(TestCase):
             self.troubles.append(str(error))
             return UpstreamError(f"Trouble: {error}")
 
+        def complain(trouble: str) -> OSError:
+            self.troubles.append(trouble)
+            return OSError(trouble)
+
         return ServerStream(
             opened,
-            lambda: (next(idents) // 2).to_bytes(2, "big"),
+            lambda: FramedTalk(lambda: (next(idents) // 2).to_bytes(2, "big")),
             ReactorWithClock(self.reactor, self.clock),
             self.counters,
             troubled,
-            **options,
+            complain,
+            Backoff(delay),
+            idle,
         )
 
     def factory(self) -> ServerFactory:
@@ -141,7 +157,7 @@ class PipelineTests(TestCase):
     def ask(self, number: int) -> StreamQuery:
         """Ask for the name with a number; note the number at its failure or answer."""
 
-        def answered(message: bytes) -> None:
+        def answered(message: bytes, age: int) -> None:
             self.heard.append((number, message[2:]))
 
         wire = ask(f"a{number}")
@@ -305,7 +321,7 @@ class PipelineTests(TestCase):
 
     async def test_pause(self) -> None:
         """For a while after a leg failed, queries fail at once, and nothing is dialled."""
-        self.stream = self.make(pause=PAUSE)
+        self.stream = self.make(lambda failures: PAUSE)
         self.open = lambda: fail(UpstreamRefused("No."))
         for _ in range(3):
             self.assertRaises(UpstreamError, self.ask, 0)
@@ -346,7 +362,7 @@ class PipelineTests(TestCase):
 
     async def test_renewPause(self) -> None:
         """In another network the pause after a failure is over."""
-        self.stream = self.make(pause=PAUSE)
+        self.stream = self.make(lambda failures: PAUSE)
         self.open = lambda: fail(UpstreamRefused("No."))
         self.assertRaises(UpstreamError, self.ask, 0)
         self.stream.renew()
@@ -430,5 +446,5 @@ class PipelineTests(TestCase):
 
     def test_unexpected(self) -> None:
         """An event that the state of the connection does not allow names both."""
-        error = self.assertRaises(UnexpectedEvent, self.stream._ended, None)
+        error = self.assertRaises(UnexpectedEvent, self.stream._step, "ended")
         self.assertIn("unexpected event ended in the state closed", str(error))
