@@ -227,8 +227,9 @@ class Exchange:
 
     def _passOver(self, number: int, answer: bytes) -> None:
         """Ask the next server at once; if there is none, the error is the answer."""
-        self.server = self._turns.answered(number, answer)
-        self._bare = self._bare or answer
+        server = self._turns.answered(number, answer)
+        if self._bare is None:
+            self._bare, self.server = answer, server
         # If another server was asked since, that one has still to answer.
         if self._turns.isWithLatest(number):
             self._askNext()
