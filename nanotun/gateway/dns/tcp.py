@@ -129,15 +129,14 @@ class ServerStream:
     def doubt(self, asked: StreamQuery) -> bool:
         """
         An answer takes long.  A connection on which nothing at all is heard may be dead, as when
-        a NAT has forgotten it: then the query soon goes on another one, unless it did already.
+        a NAT has forgotten it: then it is soon given up, and the query goes on another one.
 
         @return: whether the answer is still awaited.
         """
         connection = self._connection
         if connection is None or connection.sent.get(asked.key) is not asked:
             return asked in self._queued
-        if not asked.retried:
-            connection.doubt(asked)
+        connection.doubt(asked)
         return True
 
     def renew(self) -> None:
