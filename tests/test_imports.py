@@ -131,6 +131,7 @@ PURE = (
     "nanotun.gateway.dns.cache",
     "nanotun.gateway.dns.servers",
     "nanotun.gateway.dns.backoff",
+    "nanotun.gateway.dns.padding",
     "nanotun.gateway.dns.talks",
     "nanotun.gateway.dns.servertally",
     "nanotun.gateway.dns.trace",
