@@ -135,6 +135,7 @@ PURE = (
     "nanotun.gateway.dns.talks",
     "nanotun.gateway.dns.servertally",
     "nanotun.gateway.dns.trace",
+    "nanotun.gateway.dns.tlstalk",
     "nanotun.gateway.dns.counters",
     "nanotun.gateway.dns.addresses",
     "nanotun.gateway.dns.answered",

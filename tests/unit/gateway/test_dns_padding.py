@@ -94,6 +94,8 @@ class PaddedTests(SynchronousTestCase):
         counted = ask()[:10] + b"\0\2" + ask()[12:]
         for wire in (
             counted + opt + tsig,
+            counted + opt,
+            ask(extension=opt + COOKIE),
             ask(extension=tsig),
             ask(extension=opt[:-1]),
             ask(extension=opt[:2]),
