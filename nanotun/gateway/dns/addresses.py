@@ -24,6 +24,7 @@ from nanotun.gateway.dns.message import (
     OPCODE,
     QR,
     RCODE,
+    RD,
     RECORD,
     TC,
     A,
@@ -120,6 +121,17 @@ def packName(name: str) -> bytes:
     """
     labels = name.encode("ascii").split(b".")
     return b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
+
+
+def queryFor(name: str, kind: int) -> bytes:
+    """
+    A query of our own, as short as can be: the id 0, recursion desired, without EDNS.
+
+    @param name: from L{nameText}.
+    @param kind: the type of record.
+    """
+    question = packName(name) + kind.to_bytes(2, "big") + IN.to_bytes(2, "big")
+    return HEADER.pack(0, RD, 1, 0, 0, 0) + question
 
 
 def isWithin(name: bytes, zone: bytes) -> bool:

@@ -16,9 +16,9 @@ from zope.interface import implementer
 from nanotun.addresses import mayDial
 from nanotun.errors import UpstreamError
 from nanotun.flow import Flow, Known
-from nanotun.gateway.dns.addresses import packName, readAddresses
+from nanotun.gateway.dns.addresses import queryFor, readAddresses
 from nanotun.gateway.dns.answered import NOTHING_KNOWN, AnsweredNames
-from nanotun.gateway.dns.message import AAAA, HEADER, IN, NOERROR, NXDOMAIN, RCODE, RD, A, readQuery
+from nanotun.gateway.dns.message import AAAA, NOERROR, NXDOMAIN, RCODE, A, readQuery
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.interfaces import INames
 
@@ -43,9 +43,7 @@ class Lookup:
             an empty list if the name has none.  Fails with L{UpstreamError} if the servers
             give no usable answer.
         """
-        kind = A if family == 4 else AAAA
-        question = packName(name) + kind.to_bytes(2, "big") + IN.to_bytes(2, "big")
-        wire = HEADER.pack(0, RD, 1, 0, 0, 0) + question
+        wire = queryFor(name, A if family == 4 else AAAA)
         found: Deferred[list[str]] = Deferred()
 
         def reply(answer: bytes) -> None:
