@@ -80,7 +80,7 @@ class OwnLookup:
         )
         found: Deferred[bytes | None] = Deferred(lambda _: self._giveUp(exchange))
         self._asked[exchange] = found
-        # As if asked by TCP, so that a truncated answer will not do.
+        # A truncated answer leaves it there, so that the servers are asked again by TCP.
         exchange.waiters = [Waiter(self, wire[:2], True, LARGEST, found.callback)]
         exchange.begin(False)
         return found
@@ -117,7 +117,7 @@ class OwnLookup:
         self._asked.pop(exchange).callback(answer)
 
     def _truncated(self, exchange: Exchange, answer: bytes) -> None:
-        """Nobody takes it."""
+        """Nothing to do: the question waits for a whole answer."""
 
     def _giveUp(self, exchange: Exchange) -> None:
         del self._asked[exchange]
