@@ -38,6 +38,8 @@ LONGEST_NEGATIVE = 10800
 #: which the answer is given.
 RECORDS_LIMIT = 200
 
+_TTL = struct.Struct("!I")
+
 #: The shortest data of a SOA record, in bytes: two roots and five numbers.
 _SOA_SIZE = 22
 
@@ -142,6 +144,28 @@ def readLifetime(answer: bytes, query: Query) -> Lifetime | None:
     if not authoritative or seconds < 1:
         return None
     return Lifetime(seconds, ttls)
+
+
+def aged(answer: bytes, query: Query, seconds: int) -> bytes:
+    """
+    An answer as it is some time later: each TTL less by that time, and not less than 0 (RFC 8484,
+    section 5.1).
+
+    @param answer: matches C{query}.
+    @return: the answer itself if its records cannot be read.
+    """
+    _, _, questions, *counts = HEADER.unpack_from(answer)
+    offset = HEADER_SIZE + (len(query.question) if questions else 0)
+    try:
+        records = readRecords(answer, offset, sum(counts))
+    except WireError:
+        return answer
+    message = bytearray(answer)
+    for record in records:
+        # That of an OPT record is no time.
+        if record.kind != OPT:
+            _TTL.pack_into(message, record.fields + 4, max(0, record.ttl - seconds))
+    return bytes(message)
 
 
 def forCache(answer: bytes, query: Query) -> bytes:

@@ -9,7 +9,7 @@ import random
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.gateway.dns.message import HEADER_SIZE, matches
-from nanotun.gateway.dns.records import readLifetime, truncate
+from nanotun.gateway.dns.records import aged, readLifetime, truncate
 from tests.unit.gateway.gateway_cases import (
     CNAME,
     NS,
@@ -106,6 +106,34 @@ class LifetimeTests(SynchronousTestCase):
                 life = readLifetime(wire, QUERY)
                 self.assertTrue(life is None or life.seconds >= 1)
                 self.assertLessEqual(len(truncate(wire + bytes(600), QUERY, 512)), 512)
+
+
+class AgedTests(SynchronousTestCase):
+    """Tests for L{aged}."""
+
+    def test_aged(self) -> None:
+        """Every record has less time left, none less than 0, and EDNS is as it was."""
+        extension = edns(flags=0x8000)
+        given = answer(WIRE, [record(A, 300), record(A, 9)], [soa(60, 60)], [extension])
+        expected = answer(WIRE, [record(A, 283), record(A, 0)], [soa(43, 60)], [extension])
+        self.assertEqual(aged(given, QUERY, 17), expected)
+        self.assertEqual(aged(given, QUERY, 0), given)
+        longest = answer(WIRE, [record(A, 0xFFFFFFFF)])
+        self.assertEqual(aged(longest, QUERY, 1 << 31), answer(WIRE, [record(A, 0x7FFFFFFF)]))
+
+    def test_noQuestion(self) -> None:
+        """An error without the question is read all the same."""
+        bare = WIRE[:2] + b"\x81\x82" + bytes(7) + b"\1" + record(A, 300, owner=b"\0")
+        expected = WIRE[:2] + b"\x81\x82" + bytes(7) + b"\1" + record(A, 299, owner=b"\0")
+        self.assertEqual(aged(bare, QUERY, 1), expected)
+
+    def test_broken(self) -> None:
+        """An answer that cannot be read is left alone."""
+        good = answer(WIRE)
+        for end in range(HEADER_SIZE + len(QUERY.question), len(good)):
+            self.assertEqual(aged(good[:end], QUERY, 17), good[:end])
+        many = answer(WIRE, [record(A, 300)] * 201)
+        self.assertEqual(aged(many, QUERY, 17), many)
 
 
 class TruncateTests(SynchronousTestCase):
