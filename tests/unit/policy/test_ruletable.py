@@ -182,6 +182,24 @@ class ExampleTests(SynchronousTestCase):
         found = ruleTable(*plain).ofName("x.a.example")
         self.assertEqual(found, (2, flowRules(*plain)[1]))
 
+    def test_waysOf(self) -> None:
+        """Everywhere that flows to a name may go, up to a rule that takes all of them."""
+        table = ruleTable(
+            {"to": "direct", "networks": "10.0.0.0/8"},
+            {"to": "reject", "domains": "ads.example", "ports": 1},
+            {"to": "abroad", "processes": "curl", "not": {"domains": "=corp.example"}},
+            {"to": "office", "domains": ["corp.example", "ads.example"]},
+            {"to": "drop", "domains": "corp.example"},
+        )
+        for name, ways in (
+            # What other conditions ask for is not looked at.
+            ("corp.example", {"abroad", "office"}),
+            ("www.corp.example", {"office", "abroad"}),
+            ("ads.example", {"reject", "abroad", "office"}),
+            ("other.example", {"abroad", "proxy"}),
+        ):
+            self.assertEqual(table.waysOf(name, "proxy"), ways, name)
+
 
 NAMES = ("a.x", "b.a.x", "x", "c.y", "y", "z.c.y")
 NETWORKS = ("10.0.0.0/8", "10.1.0.0/16", "1.0.0.0/8", "2001:db8::/32")
@@ -333,6 +351,20 @@ class PropertyTests(SynchronousTestCase):
                 self.assertEqual(last, expected)
                 self.assertTrue(all(step.value != 1 for step in steps[:-1]))
         self.assertGreater(len(rules), 7)
+
+    def test_waysOf(self) -> None:
+        """Wherever a flow to a fake address goes is one of the ways of its name."""
+        certain = 0
+        for transcript, table, flows in self.cases:
+            for asked in flows:
+                if asked.name is None or not asked.place.fake:
+                    continue
+                ways = table.waysOf(asked.name, "proxy")
+                certain += len(ways) == 1
+                local = asked.flow.source.host != NEIGHBOUR
+                for asked.owner in OWNERS if local else [None]:
+                    self.assertIn(transcript.to(asked), ways, transcript._rules)
+        self.assertGreater(certain, 30)
 
     def test_honest(self) -> None:
         """What is not said to be lacking changes nothing about where a flow goes."""
