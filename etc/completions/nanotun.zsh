@@ -35,8 +35,12 @@ _nanotun() {
                 '*--dns=[DNS server for the gateway'\''s relay\: an address, tls\://, https\:// or system; several with commas \[default\: 8.8.8.8\]; may be given several times]:SERVER:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
+                '--dns-client-subnet[whether servers are told the client'\''s network if a query names it (EDNS client subnet) \[default\: false\]]' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
+                '--dns-rejected=[what is answered to queries for domains that a rule rejects or drops\: pass (what the servers say), refuse, nodata, or addresses with commas \[default\: pass\]]:ANSWER:' \
+                '*--dns-rule=[who answers for which names\: servers, or the relay itself; the first rule that has the name counts; --dns-rule takes one as YAML; may be given several times]:RULE:' \
+                '--dns-stale=[for how long after its time an answer is given if no server responds, 0s to 168h \[default\: 24h\]]:DURATION:' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy), proxy, or by the upstream of that name \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
@@ -45,6 +49,7 @@ _nanotun() {
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
+                '--hosts[whether the relay answers by /etc/hosts \[default\: false\]]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--kill-switch[under autoDefaultRoute, whether traffic stays in when the daemon is gone \[default\: false\]]' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
@@ -57,9 +62,12 @@ _nanotun() {
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
                 '--no-auto-route[change no route, whatever the configuration file says]' \
                 '--no-dns-cache[the same as --dns-cache=false]' \
+                '--no-dns-client-subnet[the same as --dns-client-subnet=false]' \
                 '--no-dns-override[the same as --dns-override=false]' \
                 '--no-exclude-children[the same as --exclude-children=false]' \
+                '--no-hosts[the same as --hosts=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-rebind-protection[the same as --rebind-protection=false]' \
                 '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
@@ -70,6 +78,7 @@ _nanotun() {
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
+                '--rebind-protection[whether answers are dropped that give a name an address of a local network \[default\: false\]]' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
@@ -97,8 +106,12 @@ _nanotun() {
                 '*--dns=[DNS server for the gateway'\''s relay\: an address, tls\://, https\:// or system; several with commas \[default\: 8.8.8.8\]; may be given several times]:SERVER:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
+                '--dns-client-subnet[whether servers are told the client'\''s network if a query names it (EDNS client subnet) \[default\: false\]]' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
+                '--dns-rejected=[what is answered to queries for domains that a rule rejects or drops\: pass (what the servers say), refuse, nodata, or addresses with commas \[default\: pass\]]:ANSWER:' \
+                '*--dns-rule=[who answers for which names\: servers, or the relay itself; the first rule that has the name counts; --dns-rule takes one as YAML; may be given several times]:RULE:' \
+                '--dns-stale=[for how long after its time an answer is given if no server responds, 0s to 168h \[default\: 24h\]]:DURATION:' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy), proxy, or by the upstream of that name \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
@@ -107,6 +120,7 @@ _nanotun() {
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
+                '--hosts[whether the relay answers by /etc/hosts \[default\: false\]]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--kill-switch[under autoDefaultRoute, whether traffic stays in when the daemon is gone \[default\: false\]]' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
@@ -117,9 +131,12 @@ _nanotun() {
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
                 '--no-auto-route[change no route, whatever the configuration file says]' \
                 '--no-dns-cache[the same as --dns-cache=false]' \
+                '--no-dns-client-subnet[the same as --dns-client-subnet=false]' \
                 '--no-dns-override[the same as --dns-override=false]' \
                 '--no-exclude-children[the same as --exclude-children=false]' \
+                '--no-hosts[the same as --hosts=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-rebind-protection[the same as --rebind-protection=false]' \
                 '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
@@ -128,6 +145,7 @@ _nanotun() {
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
+                '--rebind-protection[whether answers are dropped that give a name an address of a local network \[default\: false\]]' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
@@ -187,12 +205,17 @@ _nanotun() {
                 '*--dns=[DNS server for the gateway'\''s relay\: an address, tls\://, https\:// or system; several with commas \[default\: 8.8.8.8\]; may be given several times]:SERVER:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
+                '--dns-client-subnet[whether servers are told the client'\''s network if a query names it (EDNS client subnet) \[default\: false\]]' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
+                '--dns-rejected=[what is answered to queries for domains that a rule rejects or drops\: pass (what the servers say), refuse, nodata, or addresses with commas \[default\: pass\]]:ANSWER:' \
+                '*--dns-rule=[who answers for which names\: servers, or the relay itself; the first rule that has the name counts; --dns-rule takes one as YAML; may be given several times]:RULE:' \
+                '--dns-stale=[for how long after its time an answer is given if no server responds, 0s to 168h \[default\: 24h\]]:DURATION:' \
                 '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy), proxy, or by the upstream of that name \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
+                '--hosts[whether the relay answers by /etc/hosts \[default\: false\]]' \
                 '--keep-proxy-env[leave http_proxy, https_proxy, all_proxy and no_proxy to COMMAND]' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
@@ -201,7 +224,10 @@ _nanotun() {
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
                 '--no-dns-cache[the same as --dns-cache=false]' \
+                '--no-dns-client-subnet[the same as --dns-client-subnet=false]' \
                 '--no-dns-override[the same as --dns-override=false]' \
+                '--no-hosts[the same as --hosts=false]' \
+                '--no-rebind-protection[the same as --rebind-protection=false]' \
                 '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--proxy=[socks5, socks5h, socks4, socks4a, http or https \://\[user\:password@\]host\[\:port\]; direct\:// for no proxy, reject\:// for no connections; several with commas; may be given several times]:socks5\://host\:port:' \
@@ -209,6 +235,7 @@ _nanotun() {
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
+                '--rebind-protection[whether answers are dropped that give a name an address of a local network \[default\: false\]]' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
                 '--script-error=[when the script fails\: reject the connection, or let the rules decide \[default\: reject\]]:MODE:(reject rules)' \
@@ -237,8 +264,12 @@ _nanotun() {
                 '*--dns=[DNS server for the gateway'\''s relay\: an address, tls\://, https\:// or system; several with commas \[default\: 8.8.8.8\]; may be given several times]:SERVER:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
+                '--dns-client-subnet[whether servers are told the client'\''s network if a query names it (EDNS client subnet) \[default\: false\]]' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
+                '--dns-rejected=[what is answered to queries for domains that a rule rejects or drops\: pass (what the servers say), refuse, nodata, or addresses with commas \[default\: pass\]]:ANSWER:' \
+                '*--dns-rule=[who answers for which names\: servers, or the relay itself; the first rule that has the name counts; --dns-rule takes one as YAML; may be given several times]:RULE:' \
+                '--dns-stale=[for how long after its time an answer is given if no server responds, 0s to 168h \[default\: 24h\]]:DURATION:' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy), proxy, or by the upstream of that name \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
@@ -248,6 +279,7 @@ _nanotun() {
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--from=[source address, for the flow of another machine]:VALUE:' \
                 '--help[Display this help and exit.]' \
+                '--hosts[whether the relay answers by /etc/hosts \[default\: false\]]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--json[print one JSON object]' \
                 '--kill-switch[under autoDefaultRoute, whether traffic stays in when the daemon is gone \[default\: false\]]' \
@@ -260,9 +292,12 @@ _nanotun() {
                 '--name=[host name that is known of an address, for rules about names]:VALUE:' \
                 '--no-auto-route[change no route, whatever the configuration file says]' \
                 '--no-dns-cache[the same as --dns-cache=false]' \
+                '--no-dns-client-subnet[the same as --dns-client-subnet=false]' \
                 '--no-dns-override[the same as --dns-override=false]' \
                 '--no-exclude-children[the same as --exclude-children=false]' \
+                '--no-hosts[the same as --hosts=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-rebind-protection[the same as --rebind-protection=false]' \
                 '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
@@ -273,6 +308,7 @@ _nanotun() {
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
+                '--rebind-protection[whether answers are dropped that give a name an address of a local network \[default\: false\]]' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
@@ -300,8 +336,12 @@ _nanotun() {
                 '*--dns=[DNS server for the gateway'\''s relay\: an address, tls\://, https\:// or system; several with commas \[default\: 8.8.8.8\]; may be given several times]:SERVER:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
+                '--dns-client-subnet[whether servers are told the client'\''s network if a query names it (EDNS client subnet) \[default\: false\]]' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
+                '--dns-rejected=[what is answered to queries for domains that a rule rejects or drops\: pass (what the servers say), refuse, nodata, or addresses with commas \[default\: pass\]]:ANSWER:' \
+                '*--dns-rule=[who answers for which names\: servers, or the relay itself; the first rule that has the name counts; --dns-rule takes one as YAML; may be given several times]:RULE:' \
+                '--dns-stale=[for how long after its time an answer is given if no server responds, 0s to 168h \[default\: 24h\]]:DURATION:' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy), proxy, or by the upstream of that name \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
@@ -310,6 +350,7 @@ _nanotun() {
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
+                '--hosts[whether the relay answers by /etc/hosts \[default\: false\]]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--json[print an array of objects\: check, level, text, cure]' \
                 '--kill-switch[under autoDefaultRoute, whether traffic stays in when the daemon is gone \[default\: false\]]' \
@@ -321,9 +362,12 @@ _nanotun() {
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
                 '--no-auto-route[change no route, whatever the configuration file says]' \
                 '--no-dns-cache[the same as --dns-cache=false]' \
+                '--no-dns-client-subnet[the same as --dns-client-subnet=false]' \
                 '--no-dns-override[the same as --dns-override=false]' \
                 '--no-exclude-children[the same as --exclude-children=false]' \
+                '--no-hosts[the same as --hosts=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-rebind-protection[the same as --rebind-protection=false]' \
                 '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
@@ -332,6 +376,7 @@ _nanotun() {
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
+                '--rebind-protection[whether answers are dropped that give a name an address of a local network \[default\: false\]]' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
@@ -359,8 +404,12 @@ _nanotun() {
                 '*--dns=[DNS server for the gateway'\''s relay\: an address, tls\://, https\:// or system; several with commas \[default\: 8.8.8.8\]; may be given several times]:SERVER:' \
                 '--dns-cache[whether the relay remembers answers \[default\: true\]]' \
                 '--dns-cache-size=[how many answers the relay remembers, 1 to 1000000 \[default\: 4096\]]:ANSWERS:' \
+                '--dns-client-subnet[whether servers are told the client'\''s network if a query names it (EDNS client subnet) \[default\: false\]]' \
                 '--dns-mode=[DNS answers of the relay\: normal, or fake-ip (addresses that stand for names) \[default\: normal\]]:MODE:(normal fake-ip)' \
                 '--dns-override[the relay answers DNS queries to any server, if they would go to the proxy \[default\: false\]]' \
+                '--dns-rejected=[what is answered to queries for domains that a rule rejects or drops\: pass (what the servers say), refuse, nodata, or addresses with commas \[default\: pass\]]:ANSWER:' \
+                '*--dns-rule=[who answers for which names\: servers, or the relay itself; the first rule that has the name counts; --dns-rule takes one as YAML; may be given several times]:RULE:' \
+                '--dns-stale=[for how long after its time an answer is given if no server responds, 0s to 168h \[default\: 24h\]]:DURATION:' \
                 '--dns-state-file=[where fake-ip keeps its names across restarts; '\'''\'' for nowhere \[default\: /var/lib/nanotun/fakeip.json\]]:FILE:_files' \
                 '--dns-via=[how the relay'\''s queries travel\: direct (past the proxy), proxy, or by the upstream of that name \[default\: direct\]]:WAY:(direct proxy)' \
                 '*--exclude=[processes that bypass the proxy\: a name, a /path, pid\:N, uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
@@ -369,6 +418,7 @@ _nanotun() {
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
+                '--hosts[whether the relay answers by /etc/hosts \[default\: false\]]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
                 '--kill-switch[under autoDefaultRoute, whether traffic stays in when the daemon is gone \[default\: false\]]' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
@@ -379,9 +429,12 @@ _nanotun() {
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
                 '--no-auto-route[change no route, whatever the configuration file says]' \
                 '--no-dns-cache[the same as --dns-cache=false]' \
+                '--no-dns-client-subnet[the same as --dns-client-subnet=false]' \
                 '--no-dns-override[the same as --dns-override=false]' \
                 '--no-exclude-children[the same as --exclude-children=false]' \
+                '--no-hosts[the same as --hosts=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-rebind-protection[the same as --rebind-protection=false]' \
                 '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
                 '*--only=[under autoDefaultRoute, the only programs whose traffic enters the tunnel\: uid\:N or name, cgroup\:/PATH or unit\:NAME; several with commas; may be given several times]:PROCESS:' \
@@ -390,6 +443,7 @@ _nanotun() {
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
+                '--rebind-protection[whether answers are dropped that give a name an address of a local network \[default\: false\]]' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \

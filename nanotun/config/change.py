@@ -16,7 +16,16 @@ from nanotun.config.settings import Settings
 from nanotun.config.upstreams import PROXY, upstreamsOf
 
 #: They name one another: if one of them has to wait for a restart, all do.
-_TOGETHER = ("proxy", "proxyVia", "upstreams", "rules", "default", "countryFile", "script")
+_TOGETHER = (
+    "proxy",
+    "proxyVia",
+    "upstreams",
+    "dnsRules",
+    "rules",
+    "default",
+    "countryFile",
+    "script",
+)
 
 #: They name upstreams, too, but wait with those only if they would otherwise name one that there
 #: is not: what waits under C{autoDefaultRoute} need not hold up the rules.

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nanotun.config import dnsservers, values
+from nanotun.config.dnsrules import DnsAnswer, DnsRule, dnsRules, rejectedAnswer
 from nanotun.config.entry import InRun, setting
 from nanotun.interfaces import DnsServer
 from nanotun.upstream.scheme import sendsNamesWith
@@ -17,6 +18,13 @@ DNS_CACHE_LIMIT = 1_000_000  #: Answers; more than any number of apps asks for.
 #: nanotun's own schemes of proxies that are sent names with fake-ip.
 _TAKING = (scheme.name for scheme in BUILT_IN if sendsNamesWith(scheme, True))
 
+#: Kept as they are in the sample file, because they begin with spaces.
+_SAMPLE = """
+  dnsRules:
+    - {domains: [corp.example, 10.in-addr.arpa], servers: [10.0.0.53]}
+    - {domains: "file:/etc/nanotun/ads.txt", answer: 0.0.0.0}
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DNSSettings:
@@ -26,7 +34,14 @@ class DNSSettings:
     @ivar dns: the servers to ask, at least one, in this order.
     @ivar dnsVia: C{"direct"} or the name of an upstream, for servers without one of their own.
     @ivar dnsOverride: whether queries to any server are answered by these.
+    @ivar dnsRules: in their order; the first that has a name counts.
+    @ivar hosts: whether the relay answers by /etc/hosts.
+    @ivar dnsRejected: the answer for names that a rule refuses flows to; L{None} where those
+        are looked up.
     @ivar dnsCacheSize: the number of answers.
+    @ivar dnsStale: seconds for which an answer is given after its time; 0 for never.
+    @ivar dnsClientSubnet: whether EDNS client subnet (RFC 7871) is left in queries.
+    @ivar dnsRebindProtection: whether answers with addresses of local networks are dropped.
     @ivar dnsStateFile: a path, or the empty string for no file.
     @ivar fakeIpExclude: names in lower case; each includes all names below it.
     """
@@ -90,6 +105,50 @@ the system's.
         "to the proxy: true or false.",
         live=True,
     )
+    dnsRules: tuple[DnsRule, ...] = setting(
+        dnsRules,
+        "",
+        "RULE",
+        "who answers for which names: servers, or the relay itself; the first rule that has the "
+        "name counts; `--dns-rule` takes one as YAML",
+        flag="dns-rule",
+        doc="Who answers for a name.  The first rule that has it among its domains, which are "
+        "written as in rules, counts: servers are asked in place of those of dns; an answer asks "
+        "nobody, and is refuse, nodata, or addresses such as 0.0.0.0.  With dnsMode: fake-ip, "
+        "names with servers get their real addresses, and answer: fake has names get addresses "
+        f"without being asked for.{_SAMPLE}",
+        live=True,
+        rights=True,
+        repeats=True,
+        structured=True,
+        run=InRun(
+            metavar="RULE",
+            help="who answers for which names, such as "
+            "'{domains: [corp.example], servers: [10.0.0.53]}'",
+        ),
+    )
+    hosts: bool = setting(
+        values.boolean,
+        "false",
+        "BOOL",
+        "whether the relay answers by /etc/hosts",
+        doc="Whether the relay answers for the names in /etc/hosts before anybody else does, and "
+        "follows the file's changes: true or false.  Programs that use this machine's resolver "
+        "read that file anyway; containers and programs with a resolver of their own do not.",
+        live=True,
+    )
+    dnsRejected: DnsAnswer | None = setting(  # noqa: RUF009 (immutable)
+        rejectedAnswer,
+        "pass",
+        "ANSWER",
+        "what is answered to queries for domains that a rule rejects or drops: `pass` (what "
+        "the servers say), `refuse`, `nodata`, or addresses with commas",
+        doc="What is answered to queries for domains that one of the rules rejects or drops, "
+        "whoever asks: pass has them looked up, so that only the connections are refused; refuse, "
+        "nodata, and addresses such as 0.0.0.0, answer at once.  This holds where the name alone "
+        "decides, which it does not if the rule has other conditions.",
+        live=True,
+    )
     dnsCache: bool = setting(
         values.boolean,
         "true",
@@ -105,6 +164,37 @@ the system's.
         f"how many answers the relay remembers, 1 to {DNS_CACHE_LIMIT}",
         live=True,
     )
+    dnsStale: float = setting(
+        # RFC 8767, section 4: a week is the most that anybody should keep.
+        values.duration("0s", "168h", "1h or 24h"),
+        "24h",
+        "DURATION",
+        "for how long after its time an answer is given if no server responds, 0s to 168h",
+        doc="For how long an answer is still given after its time to live, if no server responds "
+        "(RFC 8767): 0s, which is not at all, to 168h.",
+        live=True,
+    )
+    dnsClientSubnet: bool = setting(
+        values.boolean,
+        "false",
+        "BOOL",
+        "whether servers are told the client's network if a query names it (EDNS client subnet)",
+        doc="Whether servers are told the client's network, if a query names it (EDNS client "
+        "subnet): true or false.",
+        live=True,
+    )
+    dnsRebindProtection: bool = setting(
+        values.boolean,
+        "false",
+        "BOOL",
+        "whether answers are dropped that give a name an address of a local network",
+        flag="rebind-protection",
+        doc="Whether answers are dropped that give a name a private, loopback or otherwise "
+        "reserved address, by which a web page could reach into your network: true or false.  "
+        "Names without a dot, names below .local, and names with servers in dnsRules are left "
+        "alone.",
+        live=True,
+    )
     dnsMode: str = setting(
         values.Choice("normal", "fake-ip"),
         "normal",
@@ -114,8 +204,10 @@ the system's.
         "every name with an address of its own, of 198.19.0.0/16 and fdfe:dcba:9876:1::/64, "
         "which has to be routed to the device; connections to it are made by name, through "
         f"a proxy that takes names ({', '.join(_TAKING)}), and nothing is looked up on this "
-        "machine.  For socks4, for direct:// and for UDP through a proxy that takes no names "
-        "there, the name is looked up first, as dnsVia says.",
+        "machine.  Where dnsVia sends the relay's queries through a proxy, the servers of dns are "
+        "asked there whether a name exists, so that search domains work.  For socks4, for "
+        "direct:// and for UDP through a proxy that takes no names there, the name is looked up "
+        "first, as dnsVia says.",
         run=InRun(
             metavar="MODE",
             help="fake-ip: the proxy looks names up [if all take them]; normal: --dns does",
@@ -134,7 +226,7 @@ the system's.
         "DOMAIN",
         "names that fake-ip leaves alone, with all below; several with commas",
         doc="Names that fake-ip leaves to the servers, with all below, such as "
-        "[lan, corp.example].  localhost, .local, .arpa and names without a dot are left to "
-        "them anyway.",
+        "[lan, corp.example].  localhost, .local, .arpa and names with servers in dnsRules are "
+        "left to them anyway, and so are names without a dot, except in 'nanotun run'.",
         repeats=True,
     )

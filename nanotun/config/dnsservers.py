@@ -259,8 +259,9 @@ def _name(text: str) -> str:
 
 
 def serversOf(settings: Settings) -> tuple[DnsServer, ...]:
-    """All servers that the settings name, each once."""
-    return tuple(dict.fromkeys(settings.dns))
+    """All servers that C{dns} and C{dnsRules} name, each once."""
+    ruled = (server for rule in settings.dnsRules for server in rule.servers)
+    return tuple(dict.fromkeys((*settings.dns, *ruled)))
 
 
 def viaOf(settings: Settings, server: DnsServer) -> str:
@@ -306,6 +307,8 @@ def checkServers(settings: Settings) -> None:
     if settings.dnsVia not in ways:
         raise EntryError(noUpstream(ways, settings.dnsVia), key="dnsVia")
     checkList(settings, settings.dns, key="dns")
+    for number, rule in enumerate(settings.dnsRules):
+        checkList(settings, rule.servers, number, "servers", key="dnsRules")
 
 
 def checkList(
@@ -335,10 +338,11 @@ def checkList(
 
 def literalHosts(settings: Settings) -> tuple[str, ...]:
     """The addresses of all servers whose addresses are written in the settings, each once."""
-    return tuple(dict.fromkeys(host for each in serversOf(settings) for host in _hosts(each)))
+    return tuple(dict.fromkeys(host for each in serversOf(settings) for host in hostsOf(each)))
 
 
-def _hosts(server: DnsServer) -> tuple[str, ...]:
+def hostsOf(server: DnsServer) -> tuple[str, ...]:
+    """The addresses of a server that are written in the settings."""
     return (server.host,) if server.literal else server.addresses
 
 
@@ -348,7 +352,7 @@ def directEndpoints(settings: Settings) -> frozenset[Endpoint]:
         Endpoint(host, each.port)
         for each in serversOf(settings)
         if each.scheme not in ENCRYPTED and mayGoBare(settings, viaOf(settings, each))
-        for host in _hosts(each)
+        for host in hostsOf(each)
     )
 
 
@@ -363,9 +367,9 @@ def probeEndpoints(settings: Settings) -> tuple[Endpoint, ...]:
     C{dns}, on the port of plain DNS if they are not asked over UDP.
     """
     found = (
-        Endpoint(_hosts(each)[0], each.port if each.scheme == "udp" else DNS_PORT)
+        Endpoint(hostsOf(each)[0], each.port if each.scheme == "udp" else DNS_PORT)
         for each in settings.dns
-        if _hosts(each)
+        if hostsOf(each)
     )
     return tuple(dict.fromkeys(found))
 

@@ -224,7 +224,7 @@ def _rule(value: object, number: int) -> FlowRule:
         raise EntryError(f"must be a mapping, {_SUCH}, not {called(value)}", number)
     for key in value:
         if key not in _KEYS:
-            raise unknownKey(key, _KEYS, number, what="condition")
+            raise _unknown(key, _KEYS, number)
     to = value.get("to")
     if to in (None, ""):
         raise EntryError(
@@ -251,7 +251,7 @@ def _rule(value: object, number: int) -> FlowRule:
                 f": {key} does not belong here; not takes conditions only", number, "not"
             )
         if key not in _KINDS:
-            raise unknownKey(key, tuple(_KINDS), number, "not", what="condition")
+            raise _unknown(key, tuple(_KINDS), number, "not")
     if "not" in value and not never:
         raise EntryError("must not be empty; leave it out if nothing is excepted", number, "not")
     return FlowRule(
@@ -266,27 +266,13 @@ def _lan(value: dict[Any, object], number: int) -> bool:
         raise EntryError(str(error), number, "lan") from None
 
 
-def unknownKey(key: object, known: Collection[str], *path: str | int, what: str) -> EntryError:
-    """
-    The error about a key that a mapping may not have.
-
-    @param known: those that it may have.
-    @param path: leads to the mapping.
-    @param what: what its keys are.
-    """
+def _unknown(key: object, known: Collection[str], *path: str | int) -> EntryError:
     # A text that does not look like a key may be anything.
     if not isinstance(key, str) or not re.fullmatch("[A-Za-z][A-Za-z0-9_-]{0,39}", key):
-        return EntryError(f"has what is no {what}; there are {listed(known)}", *path)
+        return EntryError(f"has what is no condition; there are {values.listed(known)}", *path)
     near = difflib.get_close_matches(key.lower(), known, n=1)
-    if near:
-        return EntryError(f": there is no such {what}; did you mean {near[0]}?", *path, key)
-    return EntryError(f": there is no such {what}; there are {listed(known)}", *path, key)
-
-
-def listed(words: Collection[str]) -> str:
-    """Two words or more, with an C{and} before the last."""
-    *first, last = words
-    return f"{', '.join(first)} and {last}"
+    hint = f"did you mean {near[0]}?" if near else f"there are {values.listed(known)}"
+    return EntryError(f": there is no such condition; {hint}", *path, key)
 
 
 def called(value: object) -> str:
@@ -310,13 +296,16 @@ def _conditions(given: dict[Any, object], *path: str | int) -> Conditions:
     )
 
 
-def conditionValues(name: str, value: object, *path: str | int) -> tuple[Any, ...]:
+def conditionValues(
+    name: str, value: object, *path: str | int, empty: str = "leave it out if any will do"
+) -> tuple[Any, ...]:
     """
     The values of one condition: a text with commas between them, or a list of such texts.  In
     a list, an expression and a path keep their commas.
 
     @param name: the condition's, a field of L{Conditions}.
     @param path: leads to the value, for errors.
+    @param empty: what to do if there is none, for errors.
     @return: each once.
     @raise EntryError: with the end of a sentence.
     """
@@ -342,7 +331,7 @@ def conditionValues(name: str, value: object, *path: str | int) -> tuple[Any, ..
             except ValueError:
                 raise EntryError(f"{rule}, not {text[:40]!a}", *place) from None
     if not found:
-        raise EntryError("must not be empty; leave it out if any will do", *path)
+        raise EntryError(f"must not be empty; {empty}", *path)
     if len(found) > kind.limit:
         raise EntryError(f"must have at most {kind.limit} values, not {len(found)}", *path)
     return tuple(found)

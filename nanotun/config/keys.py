@@ -214,7 +214,7 @@ class Settings(
 GROUPS: tuple[type, ...] = Settings.__bases__
 
 #: What the help calls each; some share a line, or it would not fit a screen.
-TITLES = ("proxy", "device", "DNS", "rules", "rules", "routes", "daemon")
+TITLES = ("proxy", "device", "DNS", "rules", "rules", "rules", "general")
 
 #: Every setting by its name, in the order of the sample file.
 KEYS = {key.name: key for group in GROUPS for key in keysOf(group)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from nanotun.addresses import FAKE4, FAKE6, GATEWAY4
-from nanotun.config.dnsservers import goesBare, literalHosts, through
+from nanotun.config.dnsservers import goesBare, hostsOf, through
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import bareNames, upstreamsOf
@@ -64,12 +64,13 @@ def serversExcluded(settings: Settings) -> tuple[str, ...]:
         return ()
     excluded = [
         host
-        for host in literalHosts(settings)
+        for server in settings.dns
+        for host in hostsOf(server)
         if any(ip_address(host) in network for network in settings.excludedIPs)
     ]
     if not excluded:
         return ()
-    hosts = " and ".join(excluded)
+    hosts = " and ".join(dict.fromkeys(excluded))
     return (
         f"Programs that ask {hosts} themselves bypass the relay, with its cache and "
         "dnsMode: fake-ip, because excludedIPs holds for DNS servers, too; leave the servers of "
@@ -88,6 +89,18 @@ def systemThroughProxy(settings: Settings) -> tuple[str, ...]:
     return (
         f"dns: system asks this machine's own servers {through(settings.dnsVia)}, which may not "
         "reach them; write {server: system, via: direct} to ask them past it.",
+    )
+
+
+def fakesUnused(settings: Settings) -> tuple[str, ...]:
+    """Sentences about entries of C{dnsRules} that are of use with fake-ip only."""
+    if settings.dnsMode == "fake-ip":
+        return ()
+    return tuple(
+        f"dnsRules {number} ({rule.where}) does nothing for its names, because answer: fake is for "
+        "dnsMode: fake-ip; remove it, or set dnsMode: fake-ip."
+        for number, rule in enumerate(settings.dnsRules, start=1)
+        if rule.fake
     )
 
 

@@ -23,8 +23,8 @@ from nanotun.config.arguments import ArrangedOptions
 from nanotun.config.entry import Key
 from nanotun.config.file import Given, parseFile
 from nanotun.config.keys import KEYS
-from nanotun.config.notices import serversExcluded, systemThroughProxy, unmetNeeds
-from nanotun.config.rulecheck import neverMatch
+from nanotun.config.notices import fakesUnused, serversExcluded, systemThroughProxy, unmetNeeds
+from nanotun.config.rulecheck import neverMatch, neverUsed
 from nanotun.config.settings import (
     Settings,
     flagValue,
@@ -232,7 +232,14 @@ class Options(ArrangedOptions):
 
     def settingNotices(self) -> tuple[str, ...]:
         """Sentences about settings that do not do together what they promise."""
-        checks = (unmetNeeds, serversExcluded, systemThroughProxy, neverMatch)
+        checks = (
+            unmetNeeds,
+            serversExcluded,
+            systemThroughProxy,
+            fakesUnused,
+            neverUsed,
+            neverMatch,
+        )
         return tuple(sentence for check in checks for sentence in check(self.settings))
 
     def _readConfirm(self) -> None:

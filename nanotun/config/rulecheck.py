@@ -52,18 +52,51 @@ def neverMatch(settings: Settings, inRun: bool = False) -> tuple[str, ...]:
 
     @param inRun: whether these are the settings of C{nanotun run}.
     """
-    found: list[str] = []
-    more = 0
+    return _some(_unmatched(settings, inRun))
+
+
+def _unmatched(settings: Settings, inRun: bool) -> Iterator[str]:
     earlier = _Earlier()
     for number, rule in enumerate(settings.rules):
-        why = _why(rule, inRun, settings.dnsMode == "fake-ip") or earlier.why(rule)
+        why = _why(rule, inRun, settings.dnsMode == "fake-ip")
+        before = "" if why else earlier.of(rule, "rule")
         earlier.add(number, rule)
-        if why and len(found) == SENTENCE_LIMIT:
-            more += 1
-        elif why:
-            found.append(f"Rule {number + 1} ({rule.where}) {why}.")
-    if more:
-        found.append(f"There {'is one more such rule' if more == 1 else f'are {more} more'}.")
+        if before:
+            why = (
+                f"can never match, because {before} takes all that it would; move it up, or "
+                "remove it"
+            )
+        if why:
+            yield f"Rule {number + 1} ({rule.where}) {why}."
+
+
+def neverUsed(settings: Settings) -> tuple[str, ...]:
+    """
+    Sentences about entries of C{dnsRules} that no name gets to, as far as that is certain.
+    """
+    return _some(_unused(settings))
+
+
+def _unused(settings: Settings) -> Iterator[str]:
+    earlier = _Earlier()
+    for number, entry in enumerate(settings.dnsRules):
+        rule = FlowRule("", Conditions(entry.domains), where=entry.where)
+        before = earlier.of(rule, "dnsRules")
+        earlier.add(number, rule)
+        if before:
+            yield (
+                f"dnsRules {number + 1} ({rule.where}) is never used, because {before} has all of "
+                "its names; move it up, or remove it."
+            )
+
+
+def _some(sentences: Iterable[str]) -> tuple[str, ...]:
+    """Not more sentences than anybody reads at once, and how many are left."""
+    found = list(sentences)
+    more = len(found) - SENTENCE_LIMIT
+    if more > 0:
+        rest = "is one more such rule" if more == 1 else f"are {more} more"
+        found[SENTENCE_LIMIT:] = [f"There {rest}."]
     return tuple(found)
 
 
@@ -230,18 +263,19 @@ class _Earlier:
         for key in keys or (None,):
             self._numbers.setdefault(key, []).append(number)
 
-    def why(self, rule: FlowRule) -> str:
-        """What is wrong with a rule after these; empty if nothing is."""
+    def of(self, rule: FlowRule, called: str) -> str:
+        """
+        The rule among these that takes all that a later one would.
+
+        @param called: what comes before its number.
+        @return: words for it; empty if there is none.
+        """
         found = [self._numbers.get(key, ()) for key in self._keys(rule.wants)]
         for number in sorted({number for numbers in found for number in numbers}):
             before, covering = self._rules[number]
             if _takes(before, covering, rule):
                 line = before.where.rpartition(", line ")[2] if ", line " in before.where else ""
-                place = f" (line {line})" if line else ""
-                return (
-                    f"can never match, because rule {number + 1}{place} takes all that it would; "
-                    "move it up, or remove it"
-                )
+                return f"{called} {number + 1}{f' (line {line})' if line else ''}"
         return ""
 
     def _keys(self, wants: Conditions) -> Iterator[Hashable]:

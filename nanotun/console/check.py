@@ -61,12 +61,22 @@ def summary(settings: Settings, script: str = "", lists: Sequence[str] = ()) -> 
         *(f"upstream {each.name}: {_proxies(each)}" for each in named),
         f"device   {settings.tunName}, MTU {settings.mtu}, engine {settings.stackMode}",
         f"dns      {mode}{shownWays(settings)}",
+        *_names(settings),
         f"past it  processes: {excluded[0]}, networks: {excluded[1]}, lan: {settings.lan}",
         f"rules    {len(settings.rules)}, default {settings.default}",
         *(f"list     {each}" for each in lists),
         *([f"script   {script}"] if script else []),
         f"routes   {_routes(settings)}",
     ]
+
+
+def _names(settings: Settings) -> list[str]:
+    """What comes before the servers of C{dns}; no line if nothing does."""
+    found = [f"dnsRules: {len(settings.dnsRules)}"] if settings.dnsRules else []
+    found += ["hosts"] if settings.hosts else []
+    if settings.dnsRejected is not None:
+        found.append(f"rejected names: {settings.dnsRejected}")
+    return [f"names    {', '.join(found)}"] if found else []
 
 
 def _routes(settings: Settings) -> str:

@@ -64,7 +64,7 @@ class StartOptions(Options):
         if self.whole:
             return super().getUsage(width)
         own = ("pidfile", "logfile", "syslog", "prefix")
-        return screen("start", "", EXPLAINED, bySubject(EXPLAINED_FLAGS, {"daemon": own}))
+        return screen("start", "", EXPLAINED, bySubject(EXPLAINED_FLAGS, {"general": own}))
 
     def postOptions(self) -> None:
         """Does nothing: L{main} reads the settings and reports errors."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from nanotun.config.dnsservers import goesBare
+from nanotun.config.dnsservers import goesBare, serversOf
 from nanotun.config.file import Given
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
@@ -53,8 +53,11 @@ def directOf(settings: Settings) -> Iterator[str]:
     @return: beginnings of sentences.
     """
     yield from _flowsDirect(settings)
-    for server in _ownWays(settings):
+    for server in _ownWays(settings, settings.dns):
         yield f"dns asks {server} past the proxy"
+    for number, rule in enumerate(settings.dnsRules, 1):
+        for server in _ownWays(settings, rule.servers):
+            yield f"dnsRules {number} ({rule.where}) asks {server} past the proxy"
 
 
 def _flowsDirect(settings: Settings) -> Iterator[str]:
@@ -97,21 +100,20 @@ def openings(settings: Settings, allowsDirect: bool = False) -> tuple[str, ...]:
         ports = sorted((protocol.name.lower(), port) for protocol, port in settings.lanOnlyPorts)
         shown = ", ".join(f"{protocol}:{port}" for protocol, port in ports)
         words.append(f"{shown} of local networks (--lan-only-ports)")
-    usual = [each for each in settings.dns if not each.via and goesBare(settings, each)]
+    asked = serversOf(settings)
+    usual = [each for each in asked if not each.via and goesBare(settings, each)]
     for flag, servers in (
         (f"--dns-via {settings.dnsVia}", usual if settings.dnsVia != PROXY else ()),
-        ("--allow-direct", _ownWays(settings)),
+        ("--allow-direct", _ownWays(settings, asked)),
     ):
         if servers:
             words.append(f"DNS queries to {', '.join(map(str, servers))} ({flag})")
     return tuple(words)
 
 
-def _ownWays(settings: Settings) -> list[DnsServer]:
-    """The servers of C{dns} whose own C{via} leads past the proxy."""
-    return [
-        each for each in settings.dns if each.via not in ("", PROXY) and goesBare(settings, each)
-    ]
+def _ownWays(settings: Settings, servers: Iterable[DnsServer]) -> list[DnsServer]:
+    """Those of some servers whose own C{via} leads past the proxy."""
+    return [each for each in servers if each.via not in ("", PROXY) and goesBare(settings, each)]
 
 
 def openLine(opened: Iterable[str], ignored: Iterable[str], source: str) -> str:

@@ -17,7 +17,7 @@ from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
 from nanotun.config.notices import systemThroughProxy
 from nanotun.config.options import Options, helpOf
-from nanotun.config.rulecheck import neverMatch
+from nanotun.config.rulecheck import neverMatch, neverUsed
 from nanotun.config.upstreams import allProxies, withFields
 from nanotun.console.run.openings import NO_PROXY, allProxy, directOf, openings, openLine
 from nanotun.console.screen import bySubject, screen
@@ -144,7 +144,7 @@ class RunOptions(Options):
         if not self.whole:
             left = {"proxy", *self.refused}
             own = [each.rstrip("=") for each in self.longOpt if each.rstrip("=") not in _COMMON]
-            return screen("run", _WHAT, _EXPLAINED, bySubject(left, {"command": own}), _STATUS)
+            return screen("run", _WHAT, _EXPLAINED, bySubject(left, {"general": own}), _STATUS)
         shown = []
         for flag, text in {**_shown(), **_others()}.items():
             first, *more = textwrap.wrap(text, 54)
@@ -202,6 +202,7 @@ class RunOptions(Options):
                 raise ConfigError(f"{beginning}; give --allow-direct if that is meant.")
         self.warnings = (
             *systemThroughProxy(self.settings),
+            *neverUsed(self.settings),
             *neverMatch(self.settings, inRun=True),
         )
         if self["user"] is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.change import KEPT, changeTo
+from nanotun.config.dnsrules import DnsRule
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.interfaces import DnsServer, UpstreamSettings
@@ -36,7 +37,11 @@ ROUTED = {"dns", "excludedProcesses", "lan"}
 
 
 #: Values of the settings that name upstreams and are looked into.
-ASKING: dict[str, Any] = {"dns": (DnsServer("udp", "192.0.2.9", 53),), "dnsVia": "proxy"}
+ASKING: dict[str, Any] = {
+    "dns": (DnsServer("udp", "192.0.2.9", 53),),
+    "dnsVia": "proxy",
+    "dnsRules": (DnsRule((), servers=(DnsServer("udp", "10.0.0.53", 53),)),),
+}
 
 
 def other(name: str, settings: Settings = SETTINGS) -> Settings:
@@ -86,8 +91,10 @@ class ChangeTests(SynchronousTestCase):
 
     def test_rights(self) -> None:
         """Where rights are missing, the processes are kept before the proxies and rules are."""
-        together = ("proxy", "proxyVia", "upstreams", "rules", "countryFile", "script")
-        everything = ("proxy", "proxyVia", "upstreams", "excludedProcesses", *together[3:])
+        named = ("proxy", "proxyVia", "upstreams", "dnsRules")
+        others = ("rules", "countryFile", "script")
+        together = (*named, *others)
+        everything = (*named, "excludedProcesses", *others)
         self.assertEqual(KEPT, ((), ("excludedProcesses",), together, everything))
 
     def test_together(self) -> None:

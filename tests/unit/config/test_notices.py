@@ -9,7 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.config.dnsservers import checked
 from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
-from nanotun.config.notices import namesInClear, serversExcluded, systemThroughProxy, unmetNeeds
+from nanotun.config.notices import (
+    fakesUnused,
+    namesInClear,
+    serversExcluded,
+    systemThroughProxy,
+    unmetNeeds,
+)
 from nanotun.config.settings import Settings, flagValue, makeSettings
 
 #: Settings that need autoDefaultRoute, and how the sentence about each begins.
@@ -70,6 +76,14 @@ class ServersExcludedTests(SynchronousTestCase):
             self.assertTrue(notice.startswith("Programs that ask 9.9.9.9 themselves bypass"))
         self.assertEqual(serversExcluded(settings(**wanted)), ())
 
+    def test_ruled(self) -> None:
+        """Servers of C{dnsRules} may be: they are asked for names that only they know."""
+        rules = [{"domains": "corp.example", "servers": "10.0.0.53"}]
+        found = serversExcluded(
+            settings(excludedIPs="10.0.0.0/8", dnsRules=rules, autoDefaultRoute=True)
+        )
+        self.assertEqual(found, ())
+
     def test_others(self) -> None:
         """Other servers in excludedIPs are nobody's mistake."""
         found = serversExcluded(settings(excludedIPs="192.168.0.0/16", autoDefaultRoute=True))
@@ -111,6 +125,18 @@ class SystemThroughProxyTests(SynchronousTestCase):
             wanted = settings(dnsVia="proxy", upstreams={"office": "h"})
             servers = checked({"server": "system", "via": own})
             self.assertEqual(systemThroughProxy(replace(wanted, dns=servers)), ())
+
+
+class FakesUnusedTests(SynchronousTestCase):
+    """L{fakesUnused}."""
+
+    def test_named(self) -> None:
+        """An entry whose answer is C{fake} is named where there are no fake addresses."""
+        rules = [{"domains": "a", "answer": "refuse"}, {"domains": "b", "answer": "fake"}]
+        (notice,) = fakesUnused(settings(dnsRules=rules))
+        self.assertTrue(notice.startswith("dnsRules 2 (dnsRules) does nothing for its names, "))
+        self.assertEqual(fakesUnused(settings(dnsRules=rules, dnsMode="fake-ip")), ())
+        self.assertEqual(fakesUnused(settings(dnsRules=rules[:1])), ())
 
 
 REST = (

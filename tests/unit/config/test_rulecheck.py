@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.file import Given, Path
 from nanotun.config.flowrules import NONE, Conditions, FlowRule
-from nanotun.config.rulecheck import SENTENCE_LIMIT, neverMatch
+from nanotun.config.rulecheck import SENTENCE_LIMIT, neverMatch, neverUsed
 from nanotun.config.settings import Settings, makeSettings
 
 
@@ -117,6 +117,48 @@ class CoveredTests(SynchronousTestCase):
         self.assertEqual(len(found), SENTENCE_LIMIT)
         found = warned(*rules, *[{"domains": "d5.example"}] * (SENTENCE_LIMIT + 2))
         self.assertEqual((len(found), found[-1]), (SENTENCE_LIMIT + 1, "There are 2 more."))
+
+
+class UnusedTests(SynchronousTestCase):
+    """L{neverUsed}."""
+
+    def unused(self, *domains: str | list[str]) -> list[str]:
+        """What is said about entries of C{dnsRules}."""
+        found = [{"domains": each, "answer": "refuse"} for each in domains]
+        lines: dict[Path, int] = {(number,): number + 1 for number in range(len(found))}
+        given = Given(found, "n.yaml, line 1: dnsRules", lines=lines)
+        settings = makeSettings({"proxy": Given("h", "proxy"), "dnsRules": given}, {}, "n.yaml")
+        return list(neverUsed(settings))
+
+    def test_sentence(self) -> None:
+        """An entry is named if an earlier one has all of its names, and so is that one."""
+        self.assertEqual(
+            self.unused("a.example", "b.example", ["x.a.example", "=a.example"]),
+            [
+                "dnsRules 3 (n.yaml, line 3) is never used, because dnsRules 1 (line 1) has all "
+                "of its names; move it up, or remove it."
+            ],
+        )
+        self.assertEqual(len(self.unused("*", "~a", "file:/a", "a", "*.b")), 4)
+
+    def test_used(self) -> None:
+        """Nothing is said about an entry that some name may get to."""
+        for first, second in (
+            ("=a.example", "a.example"),
+            ("x.a.example", "a.example"),
+            ("a.example", ["a.example", "b.example"]),
+            ("a.example", "~a"),
+            ("~a", "a.example"),
+            ("file:/a", "a.example"),
+        ):
+            self.assertEqual(self.unused(first, second), [], (first, second))
+
+    def test_many(self) -> None:
+        """A long list is cut."""
+        found = self.unused(*["a"] * (SENTENCE_LIMIT + 2))
+        self.assertEqual(
+            (len(found), found[-1]), (SENTENCE_LIMIT + 1, "There is one more such rule.")
+        )
 
 
 class AloneTests(SynchronousTestCase):

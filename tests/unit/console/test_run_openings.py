@@ -234,6 +234,12 @@ class OpenLineTests(RunOptionsCase):
             ],
         )
 
+    def test_dnsRuleUnused(self) -> None:
+        """An entry of C{dnsRules} that no name gets to is a warning here, too."""
+        rules = ("--dns-rule={domains: a, answer: refuse}", "--dns-rule={domains: a, answer: fake}")
+        (warning,) = self.closed(*rules).warnings
+        self.assertTrue(warning.startswith("dnsRules 2 (--dns-rule) is never used, "), warning)
+
     def test_direct(self) -> None:
         """A rule or an upstream that leads past the proxy needs a flag, and is listed then."""
         past = "sends connections past the proxy"
@@ -274,6 +280,31 @@ class OpenLineTests(RunOptionsCase):
             self.assertEqual(parsed.openLine(), f"open past the proxy: {words}.")
         path = self.write(text.replace("WAY", "proxy"))
         self.assertEqual(self.parse("--config", path).openLine(), "")
+
+    def test_dnsRules(self) -> None:
+        """So does a server of C{dnsRules} that is asked past the proxy by its own C{via}."""
+        text = "dnsRules:\n- {domains: a, answer: refuse}\n- {domains: b, servers: [SERVER]}\n"
+        for via, upstreams in (("direct", ""), ("bare", "upstreams: {bare: 'direct://'}\n")):
+            server = f"9.9.9.9, {{server: 10.0.0.53, via: {via}}}"
+            path = self.write(f"proxy: h\n{text.replace('SERVER', server)}{upstreams}")
+            self.said.clear()
+            self.assertRaises(SystemExit, self.parse, "--config", path)
+            if not upstreams:
+                self.assertEqual(
+                    self.said,
+                    [
+                        f"dnsRules 2 ({path}, line 4) asks 10.0.0.53:53 past the proxy; give "
+                        "--allow-direct if that is meant."
+                    ],
+                )
+            line = self.parse("--config", path, "--allow-direct").openLine()
+            self.assertIn("DNS queries to 10.0.0.53:53 (--allow-direct).", line)
+        path = self.write(f"proxy: h\n{text.replace('SERVER', '9.9.9.9')}")
+        self.assertEqual(self.parse("--config", path).openLine(), "")
+        self.assertEqual(
+            self.parse("--config", path, "--dns-via", "direct").openLine(),
+            "open past the proxy: DNS queries to 8.8.8.8:53, 9.9.9.9:53 (--dns-via direct).",
+        )
 
     def test_script(self) -> None:
         """A script that may send flows direct is listed, alone or with rules that do."""
