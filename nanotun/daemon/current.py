@@ -23,6 +23,7 @@ from nanotun.log.service import LogOptions
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners import Owners, makeOwners, ownerOptions, soughtBy
 from nanotun.owners.recorder import Recorder
+from nanotun.policy.dnsnames import NamePolicy, namePolicy
 from nanotun.policy.judge import Carries, Judge, needsOwner, runsLocally
 from nanotun.policy.lists import Lists
 from nanotun.scripting.script import Script
@@ -37,6 +38,7 @@ class Current(NamedTuple):
     @ivar judge: decides about flows, by the settings, the upstreams, the owners and the lists.
     @ivar lists: what the rules take from files.
     @ivar script: the user's; L{None} for none.
+    @ivar names: what is said about queries for names.
     """
 
     settings: Settings
@@ -45,6 +47,7 @@ class Current(NamedTuple):
     judge: Judge
     lists: ReadLists = NOTHING_READ
     script: Script | None = None
+    names: NamePolicy = NamePolicy()
 
 
 def logOptions(settings: Settings) -> LogOptions:
@@ -187,7 +190,8 @@ class Maker:
             carrier=self._carrier,
             script=script,
         )
-        return Current(settings, upstreams, owners, judge, lists, script)
+        names = namePolicy(settings, lists.lists, judge.rules.table, script)
+        return Current(settings, upstreams, owners, judge, lists, script, names)
 
 
 def localTime() -> tuple[int, int]:

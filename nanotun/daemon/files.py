@@ -64,7 +64,7 @@ def pathsOf(
     """
     read = {os.path.dirname(os.path.abspath(nanotun.__file__))}
     read.update(path for path in (config, settings.countryFile) if path)
-    for lists in pathsIn(settings.rules):
+    for lists in pathsIn(settings):
         read.update(lists)
     read.update(server.ca for server in serversOf(settings) if server.ca)
     written = {settings.runDir}

@@ -1,15 +1,16 @@
 """
-Reads the files that rules name: lists of names and of networks, and the file of countries.
+Reads the files that C{rules} and C{dnsRules} name: lists of names and of networks, and the file
+of countries.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Generic, NamedTuple, TypeVar
 
-from nanotun.config.domains import PatternKind
+from nanotun.config.domains import Pattern, PatternKind
 from nanotun.config.flowrules import FlowRule, ListFile
 from nanotun.config.options import openSafe
 from nanotun.config.settings import Settings
@@ -46,7 +47,8 @@ class Stamped(Generic[T]):
 
 class ReadLists(NamedTuple):
     """
-    What rules take from files, and the versions of the files that it was read from.
+    What C{rules} and C{dnsRules} take from files, and the versions of the files that it was read
+    from.
 
     @ivar lists: for the rules.
     @ivar names: what was read, by paths, as are the two others.
@@ -57,12 +59,13 @@ class ReadLists(NamedTuple):
     networks: Mapping[str, Stamped[NetworkTable]] = {}
     countries: Mapping[str, Stamped[Countries]] = {}
 
-    def changed(self) -> bool:
-        """Whether any of the files is another one by now, or cannot be looked at."""
-        return any(
-            stampAt(path) != one.stamp
+    def changed(self) -> frozenset[str]:
+        """The paths of the files that are others by now, or cannot be looked at."""
+        return frozenset(
+            path
             for kind in (self.names, self.networks, self.countries)
             for path, one in kind.items()
+            if stampAt(path) != one.stamp
         )
 
     def described(self) -> list[str]:
@@ -83,25 +86,61 @@ def _many(count: int, what: str) -> str:
 NOTHING_READ = ReadLists()
 
 
-def pathsIn(rules: Iterable[FlowRule]) -> tuple[dict[str, str], dict[str, str]]:
+class _Use(NamedTuple):
     """
-    The lists that rules name.
+    A place where a list is named.
+
+    @ivar key: the setting.
+    @ivar networks: whether it is a list of networks, and not of names.
+    """
+
+    key: str
+    path: str
+    where: str
+    networks: bool = False
+
+
+def _usesIn(settings: Settings) -> Iterator[_Use]:
+    """Wherever settings name a list, in their order."""
+    for rule in settings.rules:
+        for path in _namesIn(*rule.wants.domains, *rule.never.domains):
+            yield _Use("rules", path, rule.where)
+        for path in _networksIn(rule):
+            yield _Use("rules", path, rule.where, networks=True)
+    for entry in settings.dnsRules:
+        for path in _namesIn(*entry.domains):
+            yield _Use("dnsRules", path, entry.where)
+
+
+def pathsIn(settings: Settings) -> tuple[dict[str, str], dict[str, str]]:
+    """
+    The lists that C{rules} and C{dnsRules} name.
 
     @return: the paths of lists of names, and of lists of networks, each with where it was
         written first.
     """
     names: dict[str, str] = {}
     networks: dict[str, str] = {}
-    for rule in rules:
-        for path in _namesIn(rule):
-            names.setdefault(path, rule.where)
-        for path in _networksIn(rule):
-            networks.setdefault(path, rule.where)
+    for use in _usesIn(settings):
+        (networks if use.networks else names).setdefault(use.path, use.where)
     return names, networks
 
 
-def _namesIn(rule: FlowRule) -> Iterator[str]:
-    for each in (*rule.wants.domains, *rule.never.domains):
+def keysNaming(settings: Settings, paths: Collection[str]) -> tuple[str, ...]:
+    """
+    The settings that say something else once some files have changed, though they read the same.
+
+    @param paths: of those files.
+    @return: C{dnsRules}, C{rules} or both; the file of countries is of use to C{rules} only.
+    """
+    found = {use.key for use in _usesIn(settings) if use.path in paths}
+    if settings.countryFile in paths:
+        found.add("rules")
+    return tuple(sorted(found))
+
+
+def _namesIn(*domains: Pattern) -> Iterator[str]:
+    for each in domains:
         if each.kind is PatternKind.FILE:
             yield each.value
 
@@ -115,13 +154,13 @@ def _networksIn(rule: FlowRule) -> Iterator[str]:
 
 def readLists(settings: Settings, uid: int, before: ReadLists = NOTHING_READ) -> ReadLists:
     """
-    Read the files that the rules of some settings name.
+    Read the files that C{rules} and C{dnsRules} of some settings name.
 
     @param uid: the effective user id of this process.
     @param before: what was read before; a file that has not changed since is not read again.
     @raise ConfigError: with one sentence: a file is missing, unreadable, unsafe or no list.
     """
-    namePaths, networkPaths = pathsIn(settings.rules)
+    namePaths, networkPaths = pathsIn(settings)
     names = {
         path: _read(path, "list", f"check the path in {where}", uid, before.names, _readNames)
         for path, where in namePaths.items()

@@ -25,7 +25,7 @@ from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import upstreamsOf
 from nanotun.daemon.current import Current, Maker, logOptions, needsOwners
-from nanotun.daemon.lists import ReadLists
+from nanotun.daemon.lists import ReadLists, keysNaming
 from nanotun.daemon.networkwatch import waysOut
 from nanotun.daemon.privileges import Privileges, needed
 from nanotun.daemon.scripts import scriptFor, scriptOptions
@@ -147,7 +147,9 @@ class Live:
                 error=str(error),
             )
             raise
-        warnings = (*options.notices, *self.current.lists.lists.notices, *notices)
+        current = self.current
+        found = *current.lists.lists.notices, *current.names.notices
+        warnings = (*options.notices, *found, *notices)
         self._log.info(
             "The configuration was read again; changed: {changed}; needs a restart: {restart}",
             changed=", ".join(change.live) or "nothing",
@@ -201,7 +203,7 @@ class Live:
         @raise ConfigError: the new settings are no good, or a file that they name is not.
         """
         old = self.current
-        renewed = old.lists.changed()
+        renewed = keysNaming(old.settings, old.lists.changed())
         # All of them are checked, even those that have to wait for a restart.
         lists = self._maker.make(new, script, None, old.lists).lists
         for kept in KEPT:
@@ -210,9 +212,8 @@ class Live:
                 break
         # Rules that say the same of another list are other rules, and so is a script that says
         # something else.
-        again = {"rules": renewed, "script": script is not old.script}
-        names = (name for name, other in again.items() if other)
-        more = tuple(name for name in names if name not in (*change.live, *change.restart))
+        again = (*renewed, "script") if script is not old.script else renewed
+        more = tuple(name for name in again if name not in (*change.live, *change.restart))
         return change._replace(live=(*change.live, *more)), lists
 
     def _scriptFor(self, change: Change, new: Settings, script: Script | None) -> Script | None:

@@ -43,17 +43,12 @@ def scriptFor(settings: Settings, reactor: Any, before: Script | None = None) ->
         raise
 
 
-def describeScript(settings: Settings, reactor: Any) -> str:
+def describeScript(script: Script, settings: Settings) -> str:
     """
-    Import the script of these settings, and say what it has and needs.
+    What a script has and needs.
 
-    @return: the empty text for none.
-    @raise ConfigError: see L{scriptFor}.
+    @param settings: which name it.
     """
-    script = scriptFor(settings, reactor)
-    if script is None:
-        return ""
-    script.unload()
     functions = (
         ("flow", script.decides),
         ("ended", script.followsFlows),

@@ -75,6 +75,7 @@ from nanotun.owners.askers import Askers
 from nanotun.owners.recorder import Recorder
 from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.syscalls import LinuxBpf
+from nanotun.policy.dnsnames import namePolicy
 from nanotun.router.crowds import CrowdLog
 from nanotun.router.router import FlowRouter, firstLeaving, firstPending
 from nanotun.routing.host import chosenUsers
@@ -183,7 +184,8 @@ def makeTunnel(
         settings.reloadFlows == "judge",
     )
     device = TunnelDevice(settings, opener)
-    current = Current(settings, upstreams, owners, judge, lists)
+    names = namePolicy(settings, lists.lists, judge.rules.table, script)
+    current = Current(settings, upstreams, owners, judge, lists, names=names)
     return Tunnel(marked, engine, gateway, current, router, device, recorder, vpn)
 
 
@@ -283,6 +285,7 @@ def makeService(options: Options) -> IService:
         *origins(options),
         *options.notices,
         *current.lists.lists.notices,
+        *current.names.notices,
         *noticesOf(settings, current.upstreams),
         *namesInClear(settings),
         *LocalResolvers(settings).namesLeft(),
@@ -367,6 +370,7 @@ def makeCellService(
     notices = (
         *options.notices,
         *current.lists.lists.notices,
+        *current.names.notices,
         *noticesOf(settings, current.upstreams),
         *namesInClear(settings),
     )
@@ -415,9 +419,13 @@ def checkFiles(settings: Settings) -> Checked:
     makeOwners(ownerOptions(settings), reactor, Recorder(LinuxBpf()), soughtBy(settings))
     if settings.autoDefaultRoute:
         chosenUsers(settings.onlyProcesses)
-    about = describeScript(settings, reactor)
+    script = scriptFor(settings, reactor)
+    if script is not None:
+        script.unload()
+    about = "" if script is None else describeScript(script, settings)
     lists = readLists(settings, os.geteuid())
-    notices = (*lists.lists.notices, *proxyNotices(settings))
+    names = namePolicy(settings, lists.lists, None, script)
+    notices = *lists.lists.notices, *names.notices, *proxyNotices(settings)
     return Checked(notices, about, tuple(lists.described()))
 
 

@@ -44,6 +44,11 @@ class NameVerdict(NamedTuple):
     rejected: bool = False
 
 
+_OVERRULED = (
+    "dnsRejected does nothing while the script decides about connections, because it may let "
+    "through what a rule rejects; have its query function refuse the names, or remove dnsRejected."
+)
+
 #: About a name that nothing is said about.
 NOTHING = NameVerdict()
 
@@ -55,6 +60,7 @@ class NamePolicy:
     Each C{name} is in lower case, ASCII, without a final dot.
 
     @ivar hasServers: whether any entry of C{dnsRules} has servers of its own.
+    @ivar notices: sentences about what is of no effect.
     @param rules: C{dnsRules}.
     @param lists: has every list that they name.
     @param table: the rules about flows; L{None} if there are none.
@@ -74,6 +80,7 @@ class NamePolicy:
         default: str = PROXY,
     ) -> None:
         self.hasServers = any(rule.servers for rule in rules)
+        self.notices = (_OVERRULED,) if anyWay and rejected is not None else ()
         self._said = [_saying(number, rule) for number, rule in enumerate(rules, start=1)]
         self._sets = [NameSet(rule.domains, lists.names) for rule in rules]
         self._index = NameIndex([rule.domains for rule in rules])

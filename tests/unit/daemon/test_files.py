@@ -101,6 +101,7 @@ class PathsTests(SynchronousTestCase):
                     "dnsStateFile": "/d/ns/state",
                     "countryFile": "/c/ountries",
                     "rules": "[{to: direct, domains: 'file:/n/ames', networks: 'file:/n/ets'}]",
+                    "dnsRules": "{domains: 'file:/a/ds', answer: refuse}",
                 }.items()
             },
             None,
@@ -116,6 +117,7 @@ class PathsTests(SynchronousTestCase):
                 "/c/ountries",
                 "/n/ames",
                 "/n/ets",
+                "/a/ds",
             },
         )
         self.assertEqual(written, {"/r/un", "/s/sock", "/l/ogs", "/pid", "/log", "/d/ns"})

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.config.file import Given
 from nanotun.config.settings import Settings, makeSettings
 from nanotun.daemon import lists as module
-from nanotun.daemon.lists import NOTHING_READ, ReadLists, pathsIn, readLists
+from nanotun.daemon.lists import NOTHING_READ, ReadLists, keysNaming, pathsIn, readLists
 from nanotun.errors import ConfigError
 from nanotun.policy.listfile import NameLines
 from nanotun.policy.lists import NO_LISTS
@@ -77,7 +77,7 @@ class ReadListsTests(ListsCase):
             countryFile=country,
         )
         self.assertEqual(
-            pathsIn(settings.rules),
+            pathsIn(settings),
             (
                 dict.fromkeys((names, except_), "/etc/nanotun.yaml, line 3"),
                 {
@@ -93,6 +93,22 @@ class ReadListsTests(ListsCase):
         self.assertTrue(lists.networks[sources].has(0xC6336407, False))
         self.assertEqual(lists.countryOf("203.0.113.9"), "DE")
         self.assertEqual(lists.notices, ())
+
+    def test_dnsRules(self) -> None:
+        """A list of C{dnsRules} is read as well, once if C{rules} name it, too."""
+        both, own = self.write("both", "a.test\n"), self.write("own", "b.test\n")
+        settings = settingsWith(
+            {"to": "reject", "domains": f"file:{both}"},
+            dnsRules=[{"domains": [f"file:{own}", f"file:{both}"], "answer": "refuse"}],
+        )
+        self.assertEqual(
+            pathsIn(settings), ({both: "/etc/nanotun.yaml, line 3", own: "dnsRules"}, {})
+        )
+        with mock.patch.object(NameLines, "end", autospec=True, side_effect=NameLines.end) as end:
+            found = self.read(settings).lists.names
+        self.assertEqual(end.call_count, 2)
+        self.assertEqual(found[both].find("a.test"), "a.test")
+        self.assertEqual(found[own].find("b.test"), "b.test")
 
     def test_none(self) -> None:
         """Rules that name no file have none read."""
@@ -188,7 +204,7 @@ class AgainTests(ListsCase):
 
     def test_unchanged(self) -> None:
         """What has not changed is not read again: the lists are those of before."""
-        self.assertFalse(self.before.changed())
+        self.assertEqual(self.before.changed(), frozenset())
         with mock.patch.object(NameLines, "feed", side_effect=AssertionError):
             again = self.read(self.settings, self.before)
         self.assertIs(again.lists.names[self.names], self.before.lists.names[self.names])
@@ -198,33 +214,52 @@ class AgainTests(ListsCase):
     def test_changed(self) -> None:
         """A file that was replaced, written to or touched is read again, and only that one."""
         self.write("names", "b.test\n")
-        self.assertTrue(self.before.changed())
+        self.assertEqual(self.before.changed(), {self.names})
         again = self.read(self.settings, self.before)
         self.assertEqual(again.lists.names[self.names].find("b.test"), "b.test")
         self.assertEqual(again.lists.names[self.names].find("a.test"), "")
         self.assertIs(again.networks[self.networks], self.before.networks[self.networks])
-        self.assertFalse(again.changed())
+        self.assertEqual(again.changed(), frozenset())
         with open(self.networks, "a") as file:
             file.write("198.51.100.0/24\n")
-        self.assertTrue(again.changed())
+        self.assertEqual(again.changed(), {self.networks})
         again = self.read(self.settings, again)
         self.assertTrue(again.lists.networks[self.networks].has(0xC6336407, False))
         os.utime(self.country, ns=(1, 1))
-        self.assertTrue(again.changed())
+        self.assertEqual(again.changed(), {self.country})
 
     def test_gone(self) -> None:
         """A file that is gone has changed, and cannot be read."""
         os.remove(self.names)
-        self.assertTrue(self.before.changed())
+        self.assertEqual(self.before.changed(), {self.names})
         self.assertRaises(ConfigError, self.read, self.settings, self.before)
 
     def test_unsafeSince(self) -> None:
         """A file that others can write to by now is refused, though nobody has written to it."""
         os.chmod(self.names, 0o666)
-        self.assertTrue(self.before.changed())
+        self.assertEqual(self.before.changed(), {self.names})
         self.assertRaises(ConfigError, self.read, self.settings, self.before)
 
     def test_noLonger(self) -> None:
         """A file that is no longer named is forgotten."""
         again = self.read(settingsWith(), self.before)
         self.assertEqual(again, NOTHING_READ)
+
+    def test_keys(self) -> None:
+        """A change of a list is one of all settings that name it, and of no others."""
+        settings = settingsWith(
+            {"to": "direct", "domains": "file:/both", "not": {"sources": "file:/networks"}},
+            dnsRules=[{"domains": ["file:/both", "file:/own"], "answer": "refuse"}],
+            countryFile="/countries",
+        )
+        for paths, keys in (
+            ((), ()),
+            (("/both",), ("dnsRules", "rules")),
+            (("/own",), ("dnsRules",)),
+            (("/networks",), ("rules",)),
+            (("/countries",), ("rules",)),
+            (("/own", "/networks"), ("dnsRules", "rules")),
+            (("/another",), ()),
+        ):
+            self.assertEqual(keysNaming(settings, paths), keys, paths)
+        self.assertEqual(keysNaming(settingsWith(), ()), ())

@@ -45,6 +45,41 @@ class ListTests(LiveCase):
         self.write(configuration)
         self.assertEqual(self.live.reload()["changed"], ["lan", "rules"])
 
+    def test_dnsRules(self) -> None:
+        """A list that C{dnsRules} alone name changes those, and what they say of names."""
+        path = Path(f"{self.path}.list")
+        path.write_text("a.test\n")
+        configuration = f"proxy: h:1\ndnsRules: [{{domains: 'file:{path}', answer: refuse}}]\n"
+        self.write(configuration)
+        self.live = self.makeLive()
+        before = self.live.current.names
+        self.assertEqual(self.live.reload()["changed"], [])
+        path.write_text("b.test\n")
+        self.assertEqual(self.live.reload()["changed"], ["dnsRules"])
+        names = self.live.current.names
+        self.assertFalse(names.sameServers(before))
+        self.assertIsNotNone(names.of("x.b.test").answer)
+        self.assertIsNone(names.of("x.a.test").answer)
+        self.assertEqual(self.router.rulesChanges, 0)
+        # Once both are about it, it is a change of both.
+        self.write(f"{configuration}rules: [{{to: reject, domains: 'file:{path}'}}]\n")
+        self.assertEqual(self.live.reload()["changed"], ["rules"])
+        path.write_text("c.test\n")
+        self.assertEqual(self.live.reload()["changed"], ["dnsRules", "rules"])
+
+    def test_rejected(self) -> None:
+        """Names that the rules reject are known, as of the start, and then of the reload."""
+        rules = "rules: [{to: reject, domains: ads.test}]\n"
+        self.write(f"proxy: h:1\n{rules}dnsRejected: refuse\n")
+        self.live = self.makeLive()
+        self.write(f"proxy: h:1\n{rules.replace('ads', 'bad')}dnsRejected: refuse\n")
+        self.live.reload()
+        names = self.live.current.names
+        self.assertEqual((names.of("bad.test").rejected, names.of("ads.test").rejected), (1, 0))
+        self.write(f"proxy: h:1\n{rules}")
+        self.live.reload()
+        self.assertFalse(self.live.current.names)
+
     def test_counted(self) -> None:
         """The router counts anew for other rules, and goes on counting for the same ones."""
         path, configuration = self.withList("a.test\n")

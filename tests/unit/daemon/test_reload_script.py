@@ -16,6 +16,7 @@ from nanotun.config.options import Options
 from nanotun.daemon import scripts
 from nanotun.daemon.privileges import SEARCHING, needed
 from nanotun.daemon.scripts import describeScript, scriptFor
+from nanotun.daemon.tap import checkFiles
 from nanotun.errors import ConfigError
 from nanotun.flow import Decision, Endpoint, Flow, Protocol
 from nanotun.scripting.load import MODULE, Guard, ScriptFinder
@@ -232,6 +233,27 @@ class ReloadTests(ScriptCase):
         self.assertEqual((self.calls, self.finders), ([], 0))
         self.assertIsNone(self.live.current.script)
 
+    def test_rejected(self) -> None:
+        """
+        While the script decides about connections, C{dnsRejected} says nothing about any name,
+        and a reload and a check say so; with a script that does not, it counts.
+        """
+        rules = "dnsRejected: refuse\nrules: [{to: reject, domains: ads.test}]\n"
+        self.begin()
+        for text, decides in (
+            (SENDS.format("direct"), True),
+            ("def query(query): pass", False),
+        ):
+            self.writeScript(text)
+            self.configure(rules)
+            warnings = self.live.reload()["warnings"]
+            self.assertEqual("dnsRejected does nothing" in "".join(warnings), decides)
+            names = self.live.current.names
+            self.assertEqual(names.of("ads.test").rejected, not decides)
+            self.assertEqual(len(names.waysOf("ads.test")), 4 if decides else 1)
+            checked = checkFiles(self.live.current.settings)
+            self.assertEqual(checked.notices, names.notices)
+
 
 class DescribeTests(ScriptCase):
     """L{describeScript} and L{scriptFor}."""
@@ -242,13 +264,20 @@ class DescribeTests(ScriptCase):
         options.parseOptions(["-c", str(self.path)])
         return options.settings
 
+    def describe(self) -> str:
+        """What is said about the script of the file, of which nothing is left."""
+        script = scriptFor(self.settings(), self.clock)
+        assert script is not None
+        script.unload()
+        return describeScript(script, self.settings())
+
     def test_described(self) -> None:
         """It is imported, nothing in it is called, and nothing of it is left."""
         self.configure("scriptError: rules")
-        text = describeScript(self.settings(), self.clock)
+        text = self.describe()
         self.assertEqual(text, f"{self.script}: flow; no processes; 5 s, then rules")
         self.writeScript("def query(q): pass\ndef ended(f, e): f.process")
-        text = describeScript(self.settings(), self.clock)
+        text = self.describe()
         self.assertIn(": ended, query; processes are looked up; 5 s", text)
         self.assertEqual((self.calls, self.finders), ([], 0))
         self.assertNotIn(MODULE, sys.modules)
@@ -256,5 +285,4 @@ class DescribeTests(ScriptCase):
     def test_none(self) -> None:
         """There may be none."""
         self.write("proxy: h:1")
-        self.assertEqual(describeScript(self.settings(), self.clock), "")
         self.assertIsNone(scriptFor(self.settings(), self.clock))

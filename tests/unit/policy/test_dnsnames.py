@@ -177,6 +177,10 @@ class RejectedTests(SynchronousTestCase):
         self.assertFalse(policy)
         self.assertIs(policy.of("ads.example"), NOTHING)
         self.assertEqual(policy.waysOf("ads.example"), {"proxy", "office", "direct"})
+        (notice,) = policy.notices
+        self.assertTrue(notice.startswith("dnsRejected does nothing while the script decides"))
+        self.assertEqual(NamePolicy(anyWay=("proxy",)).notices, ())
+        self.assertEqual(self.policy().notices, ())
 
     def test_ways(self) -> None:
         """Without a script the ways of a name are those of its rules, or the default."""
