@@ -45,6 +45,7 @@ class Cell:
         module: str,
         environment: Mapping[str, str],
         unshare: str | None = None,
+        wholeFirst: bool = False,
     ) -> None:
         """
         Start to make the cell, without waiting for it.
@@ -56,6 +57,7 @@ class Cell:
             L{nanotun.cell.command.visible}, because the command could read it, if it runs as
             root.
         @param unshare: path of unshare(1); looked up by default.
+        @param wholeFirst: see L{nanotun.cell.naming.resolvConf}.
         @raise RoutingError: it cannot be started; with one sentence.
         """
         program = findTool("unshare") if unshare is None else unshare
@@ -68,8 +70,12 @@ class Cell:
         stderr = os.dup(2)
         os.set_inheritable(stderr, True)
         theirs.set_inheritable(True)
-        fds = {"channel": theirs.fileno(), "stderr": stderr}
-        about = json.dumps({**fds, "user": None if user is None else user._asdict()})
+        about = json.dumps({
+            "channel": theirs.fileno(),
+            "stderr": stderr,
+            "user": None if user is None else user._asdict(),
+            "wholeFirst": wholeFirst,
+        })  # fmt: skip
         path = "\n".join(entry for entry in sys.path if entry)
         python = [sys.executable, "-I", "-c", BOOT.format(module), path, about]
         try:

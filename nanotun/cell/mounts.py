@@ -77,10 +77,14 @@ class CellMounts:
 
     @param tool: runs a program, like L{runTool}.
     @param root: prefix of every path, for tests.
+    @param wholeFirst: see L{resolvConf}.
     """
 
-    def __init__(self, tool: Callable[..., None] = runTool, root: str = "") -> None:
+    def __init__(
+        self, tool: Callable[..., None] = runTool, root: str = "", wholeFirst: bool = False
+    ) -> None:
         self._tool = tool
+        self._wholeFirst = wholeFirst
         self._root = root
         self._mounted: dict[str, tuple[str, tuple[int, int]]] = {}
 
@@ -97,7 +101,7 @@ class CellMounts:
         for directory in sorted(masked):
             if os.path.isdir(directory):
                 self._tool("mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", directory)
-        if not self._cover(RESOLV, resolvConf(resolv), tuple(masked)):
+        if not self._cover(RESOLV, resolvConf(resolv, self._wholeFirst), tuple(masked)):
             notes.append(
                 f"There is no {RESOLV} to be replaced, so that the command finds no DNS server; "
                 "create that file, empty is enough."

@@ -15,13 +15,15 @@ from nanotun.addresses import GATEWAY4, GATEWAY6
 SOURCES = ("files", "dns", "myhostname")
 
 
-def resolvConf(text: str) -> str:
+def resolvConf(text: str, wholeFirst: bool = False) -> str:
     """
     Replace the name servers by the gateway's DNS relay.
 
     @param text: the machine's file; search lists and options are kept, but for C{ndots}:
-        under fake-ip there is an answer for every name with a dot, so a whole name must
-        be asked for before any that a search list makes of it.
+        under fake-ip a name may have an answer whether it exists or not, so a whole name
+        must be asked for before any that a search list makes of it.
+    @param wholeFirst: whether that holds for names without a dot, too: they are a proxy's to
+        resolve (resolv.conf(5), C{ndots:0}).
     @return: the cell's.
     """
     kept = []
@@ -32,6 +34,8 @@ def resolvConf(text: str) -> str:
                 values = [value for value in values if not value.startswith("ndots:")]
             if values:
                 kept.append(" ".join((word, *values)))
+    if wholeFirst:
+        kept.append("options ndots:0")
     servers = [f"nameserver {GATEWAY4}", f"nameserver {GATEWAY6}"]
     return "\n".join(["# Made by 'nanotun run' for this command.", *servers, *kept, ""])
 

@@ -136,8 +136,7 @@ def makeTunnel(
             engine,
             settings,
             openDatagram,
-            # In a cell no process is the daemon.
-            bootstraps=not inCell,
+            inCell,
             userOf=(lambda flow: None) if inCell else askers.find,
             # No firewall redirects what is in a cell.
             originalOf=(lambda flow: None) if inCell else originalOf,

@@ -61,6 +61,7 @@ class NameOptions(NamedTuple):
     @ivar flowHold: seconds that a name keeps its fake address after a flow to it has begun.
     @ivar bootstraps: whether nanotun's own lookups, of a proxy's name, may arrive at the
         relay.
+    @ivar singles: whether names of one label get fake addresses, too.
     """
 
     faked: bool = False
@@ -68,6 +69,7 @@ class NameOptions(NamedTuple):
     stateFile: str = ""
     flowHold: float = 0.0
     bootstraps: bool = True
+    singles: bool = False
 
 
 @implementer(IGateway)
@@ -121,7 +123,7 @@ class Gateway:
         if options.faked:
             store = FakeStore(options.stateFile)
             pool = self._pool = FakePool(shares=(SOCKET_SHARE, USER_SHARE), note=store.note)
-            self._fakes = FakeAnswers(pool, options.exclude)
+            self._fakes = FakeAnswers(pool, options.exclude, options.singles)
             self._answering = self._fakeDns = FakeDns(
                 reactor, self._fakes, pool, self._relay, userOf
             )
@@ -282,7 +284,7 @@ def makeGateway(
     engine: IPacketEngine,
     settings: Settings,
     makeDatagram: Callable[[int], socket.socket],
-    bootstraps: bool = True,
+    inCell: bool = False,
     userOf: Callable[[Flow], Hashable | None] = lambda flow: None,
     originalOf: Callable[[Flow], Flow | None] = lambda flow: None,
     system: Callable[[], tuple[DnsServer, ...]] = noSystem,
@@ -291,7 +293,8 @@ def makeGateway(
     Make a gateway, which is to be configured.  Opens nothing yet.
 
     @param makeDatagram: see L{Gateway}.
-    @param bootstraps: see L{NameOptions.bootstraps}.
+    @param inCell: whether its clients are in the cell of C{nanotun run}: no process there is
+        the daemon, and names of one label are the proxy's.
     @param userOf: see L{FakeDns}.
     @param originalOf: see L{DnsStreams}.
     @param system: see L{Gateway}.
@@ -301,13 +304,14 @@ def makeGateway(
         exclude=settings.fakeIpExclude,
         stateFile=settings.dnsStateFile,
         flowHold=max(settings.connectTimeout, settings.udpTimeout),
-        bootstraps=bootstraps,
+        bootstraps=not inCell,
+        singles=inCell,
     )
     return Gateway(reactor, engine, makeDatagram, options, userOf, originalOf, system)
 
 
 def givesFake(settings: Settings, name: str) -> bool:
-    """Whether the relay answers queries for a host name with a fake address."""
+    """Whether the daemon's relay answers queries for a host name with a fake address."""
     name = name.lower().rstrip(".")
     excluded = {*LOCAL, *settings.fakeIpExclude}
     return settings.dnsMode == "fake-ip" and isFaked(name, excluded, realNames(settings))

@@ -43,7 +43,14 @@ def main(arguments: Sequence[str]) -> int:
         say(sentence)
     try:
         environment = visible(os.environ, options.keepsProxyEnv)
-        cell = Cell(options.command, options.user, "nanotun.console.run.helper", environment)
+        cell = Cell(
+            options.command,
+            options.user,
+            "nanotun.console.run.helper",
+            environment,
+            # The proxy resolves names without a dot, too.
+            wholeFirst=options.settings.dnsMode == "fake-ip",
+        )
     except NanotunError as error:
         fail(str(error))
     except OSError as error:

@@ -54,7 +54,7 @@ def main() -> None:
     Helper(
         Channel(socket.socket(fileno=about["channel"])),
         LinuxTunOpener(offloadWorks),
-        CellMounts(),
+        CellMounts(wholeFirst=about["wholeFirst"]),
         routeAll,
         notes.take,
     ).serve(sys.argv[2:], None if user is None else CommandUser(**user), os.environ)

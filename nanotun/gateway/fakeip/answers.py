@@ -15,8 +15,9 @@ Rules::
                                    HTTPS off (Mozilla, "canary domain")
     any other type, class, opcode  from the servers
 
-The servers also answer, whatever the type, for the names in L{LOCAL}, names of one label,
-excluded names, and names that no host can have.
+The servers also answer, whatever the type, for the names in L{LOCAL}, excluded names, names
+that no host can have, and names of one label, which mean something on this machine only;
+those of the command of C{nanotun run} mean something to the proxy only.
 """
 
 from __future__ import annotations
@@ -68,12 +69,16 @@ class FakeAnswers:
     @param pool: gives names their addresses.
     @param exclude: names that the servers answer for, with all names below them; in lower
         case.
+    @param singles: whether names of one label get addresses, too.
     @ivar refused: queries answered by SERVFAIL because all addresses were in use, or the
         client's share of them.
     """
 
-    def __init__(self, pool: FakePool, exclude: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, pool: FakePool, exclude: tuple[str, ...] = (), singles: bool = False
+    ) -> None:
         self._pool = pool
+        self._singles = singles
         self._excluded = {*LOCAL, *exclude}
         self._real: set[str] = set()
         self._known: dict[bytes, tuple[Fake, bytes]] = {}
@@ -131,7 +136,7 @@ class FakeAnswers:
 
         @param name: in lower case, without the final dot.
         """
-        return isFaked(name, self._excluded, self._real)
+        return isFaked(name, self._excluded, self._real, self._singles)
 
     def _address(
         self,
@@ -164,15 +169,18 @@ class FakeAnswers:
         return reply(wire, query, NOERROR, [record(PTR, packName(fake.name))])
 
 
-def isFaked(name: str, excluded: Collection[str], real: Collection[str]) -> bool:
+def isFaked(
+    name: str, excluded: Collection[str], real: Collection[str], singles: bool = False
+) -> bool:
     """
     Whether a name gets a fake address.
 
     @param name: in lower case, without the final dot.
     @param excluded: names that do not, with all names below them.
     @param real: names that do not, without those below them.
+    @param singles: whether names of one label do.
     """
-    return "." in name and name not in real and not _isWithin(name, excluded)
+    return (singles or "." in name) and name not in real and not _isWithin(name, excluded)
 
 
 def _isWithin(name: str, zones: Collection[str]) -> bool:

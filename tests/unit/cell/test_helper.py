@@ -232,12 +232,13 @@ class DeafTests(SynchronousTestCase):
 class CellTests(SynchronousTestCase):
     """L{Cell}, with a program in place of unshare(1)."""
 
-    def cell(self, script: str) -> Cell:
+    def cell(self, script: str, wholeFirst: bool = False) -> Cell:
         """A cell whose unshare is a shell script, called with the arguments after the options."""
         program = Path(self.mktemp()).resolve()
         program.write_text(f"#!/bin/sh\nshift 4\n{script}\n")
         program.chmod(0o755)
-        cell = Cell(["the", "command"], None, "the.module", {"A": "b"}, str(program))
+        argv = ["the", "command"]
+        cell = Cell(argv, None, "the.module", {"A": "b"}, str(program), wholeFirst)
         self.addCleanup(cell.end)
         return cell
 
@@ -282,18 +283,20 @@ class CellTests(SynchronousTestCase):
             "about = json.loads(sys.argv[1])\n"
             "from nanotun.cell.channel import Channel\n"
             "c = Channel(socket.socket(fileno=about['channel']))\n"
-            "c.send(hello=1); c.send(argv=sys.argv[2:], user=about['user']); c.receive()\n"
+            "c.send(hello=1); del about['channel'], about['stderr']\n"
+            "c.send(argv=sys.argv[2:], about=about); c.receive()\n"
         )
         self.patch(launch, "BOOT", BOOT.partition("import {0}")[0] + code)
         here = os.getcwd()
         os.chdir(place)
         try:
-            cell = self.cell('exec "$@"')
+            cell = self.cell('exec "$@"', wholeFirst=True)
             cell.ready()
         finally:
             os.chdir(here)
         message, _ = cell.channel.receive(10)
-        self.assertEqual(message, {"argv": ["the", "command"], "user": None})
+        about = {"user": None, "wholeFirst": True}
+        self.assertEqual(message, {"argv": ["the", "command"], "about": about})
         self.assertEqual(cell._process.poll(), None)
         cell.end()
         self.assertNotEqual(cell._process.poll(), None)

@@ -76,6 +76,13 @@ class ApplyTests(MountCase):
         mounted = self.tool.mountedOn().count(stage)
         self.assertEqual(self.tool.calls.count(("umount", "-l", stage)), mounted)
 
+    def test_wholeFirst(self) -> None:
+        """Under fake-ip, resolv.conf also says what becomes of names without a dot."""
+        file = self.write("etc/resolv.conf", "search lab\n")
+        mounts = CellMounts(self.tool, str(self.root), wholeFirst=True)
+        mounts.apply()
+        self.assertTrue(file.read_text().endswith("\nsearch lab\noptions ndots:0\n"))
+
     def test_link(self) -> None:
         """A link into a masked directory gets a new file as its target."""
         self.write("run/systemd/resolve/stub-resolv.conf", "nameserver 127.0.0.53\nsearch x\n")

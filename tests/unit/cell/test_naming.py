@@ -37,6 +37,15 @@ class ResolvConfTests(SynchronousTestCase):
         ):
             self.assertEqual(resolvConf(f"search a\n{options}\n"), f"{SERVERS}search a\n{kept}")
 
+    def test_wholeFirst(self) -> None:
+        """Under fake-ip a name without a dot is asked for as it is first."""
+        for text, kept in (
+            ("search a\noptions ndots:5 edns0\n", "search a\noptions edns0\n"),
+            ("", ""),
+        ):
+            expected = f"{SERVERS}{kept}options ndots:0\n"
+            self.assertEqual(resolvConf(text, wholeFirst=True), expected)
+
 
 class NsswitchTests(SynchronousTestCase):
     """L{nsswitchConf}."""

@@ -211,12 +211,12 @@ class MainTests(ConsoleCase):
     def test_noCell(self) -> None:
         """The reason why no cell can be made is one sentence."""
 
-        def cell(*arguments: object) -> None:
+        def cell(*arguments: object, **options: object) -> None:
             raise RoutingError("no cell here.")
 
         self.patch(os, "geteuid", lambda: 0)
 
-        def broken(*arguments: object) -> None:
+        def broken(*arguments: object, **options: object) -> None:
             raise OSError(errno.EMFILE, "Too many open files")
 
         self.patch(launch, "Cell", cell)
@@ -231,6 +231,20 @@ class MainTests(ConsoleCase):
                 "of open files and of memory.",
             ],
         )
+
+    def test_wholeFirst(self) -> None:
+        """Names without a dot are asked for as they are first if the proxy resolves them."""
+        asked: list[object] = []
+
+        def cell(*arguments: object, wholeFirst: bool = False) -> None:
+            asked.append(wholeFirst)
+            raise RoutingError("no cell here.")
+
+        self.patch(os, "geteuid", lambda: 0)
+        self.patch(launch, "Cell", cell)
+        for proxy in ("socks5://h", "socks4://192.0.2.1"):
+            self.assertRaises(SystemExit, run.main, ["--proxy", proxy, "true"])
+        self.assertEqual(asked, [True, False])
 
     def test_closedStreams(self) -> None:
         """If the standard streams are closed, no other file gets their numbers."""

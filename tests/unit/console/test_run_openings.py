@@ -218,7 +218,7 @@ class OpenLineTests(RunOptionsCase):
     def test_rules(self) -> None:
         """Rules that mean nothing here are named after it, whatever the log level is."""
 
-        def cell(*arguments: object) -> None:
+        def cell(*arguments: object, **options: object) -> None:
             raise RoutingError("no cell here.")
 
         self.patch(os, "geteuid", lambda: 0)
@@ -322,7 +322,7 @@ class OpenLineTests(RunOptionsCase):
     def test_first(self) -> None:
         """It comes before the cell is made."""
 
-        def cell(*arguments: object) -> None:
+        def cell(*arguments: object, **options: object) -> None:
             raise RoutingError("no cell here.")
 
         self.patch(os, "geteuid", lambda: 0)

@@ -156,6 +156,15 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(self.addresses(ask("xcorp.example")), ["198.19.0.1"])
         self.assertEqual(self.addresses(ask("www.proxy.example")), ["198.19.0.2"])
 
+    def test_singles(self) -> None:
+        """In a cell names of one label have addresses, but for local and excluded ones and the
+        proxies' own."""
+        self.answers = FakeAnswers(self.pool, ("lan",), singles=True)
+        self.answers.setReal(("proxy",))
+        self.assertEqual(self.addresses(ask("intranet")), ["198.19.0.1"])
+        for text in ("localhost", "local", "lan", "proxy", "", "7"):
+            self.assertIsNone(self.answers.answer(ask(text), 0), text)
+
     def test_pointer(self) -> None:
         """A PTR query for an address of the pool gets its name, or NXDOMAIN."""
         self.addresses(ask("a.example"))

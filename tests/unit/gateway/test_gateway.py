@@ -179,7 +179,7 @@ class GatewayTests(SynchronousTestCase):
         self.gateway.stop()
         engine: Any = self.engine
         settings = replace(self.settings, dnsVia="proxy")
-        self.gateway = makeGateway(self.reactor, engine, settings, makeDatagram, bootstraps=False)
+        self.gateway = makeGateway(self.reactor, engine, settings, makeDatagram, inCell=True)
         self.gateway.configure(settings, self.ways)
         self.gateway.start()
         self.addCleanup(self.gateway.stop)
