@@ -185,7 +185,7 @@ class Gateway:
             choice = self._choiceOf(settings, self._nameServers)
             self._relay.configure(choice, cacheSize, cacheSize * CACHE_BYTES, anew)
         if self._fakes is not None:
-            self._fakes.setReal(realNames(settings))
+            self._fakes.configure(realNames(settings))
 
     def start(self) -> None:
         """
@@ -233,6 +233,8 @@ class Gateway:
         Forget every answer, because the network has changed.  Names keep their fake addresses.
         """
         self._relay.clearCache()
+        if self._fakeDns is not None:
+            self._fakeDns.clear()
 
     def networkMoved(self) -> None:
         """
@@ -240,10 +242,12 @@ class Gateway:
         another network.
         """
         self._relay.networkMoved()
+        if self._fakeDns is not None:
+            self._fakeDns.clear()
 
     def systemChanged(self) -> None:
         """Ask other servers where C{system} is named, as it stands for others than before."""
-        self._relay.clearCache()
+        self.clearCache()
         if self._nameServers is not None:
             self._nameServers.systemChanged()
 

@@ -16,6 +16,7 @@ class Counters:
     @ivar faked: queries answered by C{dnsMode: fake-ip} itself.
     @ivar fakesRefused: queries that C{dnsMode: fake-ip} answered by SERVFAIL, because too many
         fake addresses were in use.
+    @ivar absent: queries for names that C{dnsMode: fake-ip} found out not to exist.
     @ivar scripted: queries that the user's script has decided about.
     @ivar joined: queries that shared the answer to an identical one under way, or
         repeated it.
@@ -41,6 +42,7 @@ class Counters:
         self.hits = 0
         self.faked = 0
         self.fakesRefused = 0
+        self.absent = 0
         self.scripted = 0
         self.joined = 0
         self.upstream = 0
@@ -97,3 +99,4 @@ class GatewayStats(NamedTuple):
     scripted: int
     notQueries: int
     passed: int
+    absent: int

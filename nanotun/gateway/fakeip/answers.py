@@ -2,11 +2,11 @@
 Answers queries for C{dnsMode: fake-ip}: takes a query, and returns the answer, or L{None}
 where the servers are to be asked.
 
-Rules::
+Rules, for names that exist or of which nobody knows (L{nanotun.gateway.fakeip.front})::
 
     question                       answer
-    A, AAAA                        the name's address from the pool, whether the name
-                                   exists or not; the upstream that dials it finds out
+    A, AAAA                        the name's address from the pool; if there is no such
+                                   name, the upstream that dials it finds out
     HTTPS, SVCB                    no data (RFC 9460): hints would be real addresses
     PTR of an address of the pool  its name, or NXDOMAIN
     resolver.arpa, any type        no data, so no client moves to a resolver that it
@@ -16,8 +16,9 @@ Rules::
     any other type, class, opcode  from the servers
 
 The servers also answer, whatever the type, for the names in L{LOCAL}, excluded names, names
-that no host can have, and names of one label, which mean something on this machine only;
-those of the command of C{nanotun run} mean something to the proxy only.
+with servers of their own, names that no host can have, and names of one label, which mean
+something on this machine only; those of the command of C{nanotun run} mean something to the
+proxy only.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Collection, Hashable
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import NamedTuple
 
 from nanotun.gateway.dns.addresses import packName, questionName
 from nanotun.gateway.dns.made import deny, record, reply
@@ -56,10 +58,30 @@ LOCAL = ("localhost", "local", "arpa")
 KNOWN_LIMIT = 4096
 KNOWN_SIZE = 320
 
+#: Seconds after which the name in such a query is looked at anew: whether it exists is found
+#: out once an hour.
+KNOWN_AGE = 60.0
+
 _CANARY = "use-application-dns.net"
 _DISCOVERY = "resolver.arpa"
 
 _COUNTS = struct.Struct("!HH")
+
+
+class FakeQuestion(NamedTuple):
+    """
+    A question that is answered here.
+
+    @ivar query: the query that it is in.
+    @ivar name: in lower case, without the final dot.
+    @ivar faked: whether it is for the addresses of a name that gets fake ones, or for its
+        HTTPS and SVCB records.
+    """
+
+    query: Query
+    kind: int
+    name: str
+    faked: bool
 
 
 class FakeAnswers:
@@ -80,34 +102,48 @@ class FakeAnswers:
         self._pool = pool
         self._singles = singles
         self._excluded = {*LOCAL, *exclude}
-        self._real: set[str] = set()
-        self._known: dict[bytes, tuple[Fake, bytes]] = {}
+        self._real: Collection[str] = ()
+        self._served: Callable[[str], bool] = lambda name: False
+        self._known: dict[bytes, tuple[Fake, bytes, float]] = {}
         self.refused = 0
 
-    def setReal(self, real: tuple[str, ...]) -> None:
+    def configure(
+        self, real: Collection[str], served: Callable[[str], bool] = lambda name: False
+    ) -> None:
         """
-        Let the servers answer for these names from now on, but not for the names below them.
+        Let the servers answer for other names from now on.
 
-        @param real: in lower case; they replace those of the call before.
+        @param real: in lower case; the names below them get fake addresses.
+        @param served: whether a name has servers of its own, which know its real addresses.
         """
-        if self._real != set(real):
-            self._real = set(real)
-            self._known.clear()
+        self._real = frozenset(real)
+        self._served = served
+        self.forget()
 
-    def answer(
-        self, wire: bytes, now: float, clients: Callable[[], tuple[Hashable, ...]] = tuple
-    ) -> bytes | None:
+    def forget(self) -> None:
+        """Look at every query anew: what is known about a name has changed."""
+        self._known.clear()
+
+    def known(self, wire: bytes, now: float) -> bytes | None:
         """
-        Answer a query.
+        The answer to a query that was answered before with an address, within the last
+        L{KNOWN_AGE} seconds.
 
         @param wire: the query, or any other bytes.
         @param now: seconds, of the pool's clock.
-        @param clients: tells who asks, see L{FakePool.give}; called only where it matters.
-        @return: the answer, or L{None} if the servers are to be asked.
         """
         known = self._known.get(wire[2:])
-        if known is not None and self._pool.renew(known[0], now):
-            return wire[:2] + known[1]
+        if known is None or now >= known[2] or not self._pool.renew(known[0], now):
+            return None
+        return wire[:2] + known[1]
+
+    def read(self, wire: bytes) -> FakeQuestion | None:
+        """
+        What a query asks.
+
+        @param wire: the query, or any other bytes.
+        @return: L{None} if it is answered by the servers.
+        """
         try:
             query = readQuery(wire)
         except WireError:
@@ -118,17 +154,38 @@ class FakeAnswers:
         name = questionName(query)
         if klass != IN or not name:
             return None
-        if _isWithin(name, (_DISCOVERY,)):
-            return deny(wire, query, NOERROR)
+        if name == _CANARY or _isWithin(name, (_DISCOVERY,)):
+            return FakeQuestion(query, kind, name, False)
+        if kind == PTR:
+            fake = numberOf(_reversed(name))
+            return FakeQuestion(query, kind, name, False) if fake else None
+        if kind in (A, AAAA, HTTPS, SVCB) and self.fakes(name):
+            return FakeQuestion(query, kind, name, True)
+        return None
+
+    def answer(
+        self,
+        wire: bytes,
+        question: FakeQuestion,
+        now: float,
+        clients: Callable[[], tuple[Hashable, ...]] = tuple,
+    ) -> bytes:
+        """
+        Answer a query; the name in it exists.
+
+        @param wire: the query.
+        @param question: what it asks, from L{read}.
+        @param now: seconds, of the pool's clock.
+        @param clients: tells who asks, see L{FakePool.give}; called only where it matters.
+        """
+        query, kind, name, faked = question
+        if faked and kind in (A, AAAA):
+            return self._address(wire, question, now, clients)
         if name == _CANARY:
             return deny(wire, query, NXDOMAIN)
-        if kind == PTR:
+        if kind == PTR and not _isWithin(name, (_DISCOVERY,)):
             return self._pointer(wire, query, name)
-        if kind not in (A, AAAA, HTTPS, SVCB) or not self.fakes(name):
-            return None
-        if kind in (HTTPS, SVCB):
-            return deny(wire, query, NOERROR)
-        return self._address(wire, query, kind, name, now, clients)
+        return deny(wire, query, NOERROR)
 
     def fakes(self, name: str) -> bool:
         """
@@ -136,17 +193,18 @@ class FakeAnswers:
 
         @param name: in lower case, without the final dot.
         """
-        return isFaked(name, self._excluded, self._real, self._singles)
+        if not isFaked(name, self._excluded, self._real, self._singles):
+            return False
+        return not self._served(name)
 
     def _address(
         self,
         wire: bytes,
-        query: Query,
-        kind: int,
-        name: str,
+        question: FakeQuestion,
         now: float,
         clients: Callable[[], tuple[Hashable, ...]],
     ) -> bytes:
+        query, kind, name, _ = question
         fake = self._pool.again(name, now) or self._pool.give(name, now, clients())
         if fake is None:
             self.refused += 1
@@ -156,14 +214,11 @@ class FakeAnswers:
         if len(wire) <= KNOWN_SIZE:
             if len(self._known) >= KNOWN_LIMIT:
                 self._known.clear()
-            self._known[wire[2:]] = fake, answer[2:]
+            self._known[wire[2:]] = fake, answer[2:], now + KNOWN_AGE
         return answer
 
-    def _pointer(self, wire: bytes, query: Query, name: str) -> bytes | None:
-        host = _reversed(name)
-        if not numberOf(host):
-            return None
-        fake = self._pool.find(host)
+    def _pointer(self, wire: bytes, query: Query, name: str) -> bytes:
+        fake = self._pool.find(_reversed(name))
         if fake is None:
             return deny(wire, query, NXDOMAIN)
         return reply(wire, query, NOERROR, [record(PTR, packName(fake.name))])

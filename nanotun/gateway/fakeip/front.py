@@ -9,17 +9,20 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.addresses import DNS_PORT, GATEWAY4, isFake
 from nanotun.flow import Endpoint, Flow, Known, Protocol
 from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.lookup import Lookup, RealNames
-from nanotun.gateway.dns.message import LARGEST
+from nanotun.gateway.dns.made import deny
+from nanotun.gateway.dns.message import LARGEST, NXDOMAIN
 from nanotun.gateway.dns.trace import Trace
-from nanotun.gateway.fakeip.answers import FakeAnswers
+from nanotun.gateway.fakeip.answers import FakeAnswers, FakeQuestion
+from nanotun.gateway.fakeip.existence import ASKED_LIMIT, Existence
 from nanotun.gateway.fakeip.pool import HOLD, SIZE, FakePool
 from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.interfaces import INames
@@ -41,17 +44,22 @@ USER_SHARE = SIZE // 4
 #: Numbers in use from which on that share matters.
 PRESSED = SIZE // 4
 
+#: Queries that wait until it is known whether their names exist: one for each family of the
+#: names that are asked for at a time.
+WAITING_LIMIT = 2 * ASKED_LIMIT
+
 
 @implementer(IAnswering)
 class FakeDns:
     """
     Answers the queries that L{FakeAnswers} has an answer to, and passes all others to the
-    relay.
+    relay.  Whether a name exists is asked first where L{Existence} can.
 
     @param pool: that of C{answers}, with the shares of a socket and of a user.
     @param userOf: tells whose programs send a flow, as a sentence's subject; L{None} if that
         is not known.  It is asked where many numbers are in use, as it takes the kernel some
         0.1 ms.
+    @ivar existence: is to be configured.
     """
 
     _log = Logger()
@@ -71,6 +79,9 @@ class FakeDns:
         self._answers = answers
         self._relay = relay
         self._trouble = TroubleLog(clock, self._log)
+        self.existence = Existence(clock, lambda name: answers.forget())
+        # By client and query.
+        self._waiting: dict[tuple[Hashable, bytes], Deferred[bool]] = {}
 
     def query(
         self,
@@ -82,26 +93,100 @@ class FakeDns:
         trace: Trace | None = None,
     ) -> bool:
         """See L{IAnswering.query}."""
+        answer = self._answers.known(wire, self._clock.seconds())
+        if answer is not None:
+            self.counters.queries += 1
+            self.counters.faked += 1
+            if trace is not None:
+                trace.stage = "fake"
+            reply(answer)
+            return True
+        question = self._answers.read(wire)
+        if question is None:
+            return self._relay.query(wire, client, reply, overTCP, largest, trace)
+        exists = self._exists(question) if question.faked else True
+        if exists is not None or len(self._waiting) >= WAITING_LIMIT:
+            self._give(exists is not False, wire, question, client, reply, trace)
+            return True
+        key = client, wire
+        if key in self._waiting:
+            return False
+        found = self._waiting[key] = self.existence.find(question.name)
+        found.addBoth(self._found, key, wire, question, client, reply, trace)
+        found.addErrback(self._broke)
+        return True
+
+    def clear(self) -> None:
+        """Forget which names exist, because the network has changed."""
+        self.existence.clear()
+        self._answers.forget()
+
+    def stop(self) -> None:
+        """Log what is held back; no client hears anything more."""
+        self._trouble.stop()
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting.values():
+            each.cancel()
+        self.existence.stop()
+
+    def _exists(self, question: FakeQuestion) -> bool | None:
+        """Whether a name exists; L{None} if its query waits for that."""
+        name = question.name
+        exists = self.existence.known(name)
+        if exists is None and name in self._pool and not self.existence.wasAbsent(name):
+            # Programs know its address already.
+            self.existence.refresh(name)
+            return True
+        return exists
+
+    def _found(
+        self,
+        exists: bool | Failure,
+        key: tuple[Hashable, bytes],
+        wire: bytes,
+        question: FakeQuestion,
+        client: Hashable,
+        reply: Callable[[bytes], None],
+        trace: Trace | None,
+    ) -> None:
+        if self._waiting.pop(key, None) is None:
+            return  # Nobody waits any more.
+        if isinstance(exists, Failure):
+            exists.trap(CancelledError)
+        else:
+            self._give(exists, wire, question, client, reply, trace)
+
+    def _broke(self, reason: Failure) -> None:
+        self._log.failure("A query is lost: internal error", failure=reason)
+
+    def _give(
+        self,
+        exists: bool,
+        wire: bytes,
+        question: FakeQuestion,
+        client: Hashable,
+        reply: Callable[[bytes], None],
+        trace: Trace | None,
+    ) -> None:
+        """Answer a query.  The answer has at most 310 bytes, which fit everywhere."""
+        self.counters.queries += 1
+        if not exists:
+            self.counters.absent += 1
+            if trace is not None:
+                trace.stage = "absent"
+            reply(deny(wire, question.query, NXDOMAIN))
+            return
+        self.counters.faked += 1
         refused = self._answers.refused
         clients = partial(self._clientsOf, client)
-        answer = self._answers.answer(wire, self._clock.seconds(), clients)
-        if answer is None:
-            return self._relay.query(wire, client, reply, overTCP, largest, trace)
-        self.counters.queries += 1
-        self.counters.faked += 1
+        answer = self._answers.answer(wire, question, self._clock.seconds(), clients)
         isRefused = self._answers.refused > refused
         if trace is not None:
             trace.stage = "limit" if isRefused else "fake"
         if isRefused:
             self.counters.fakesRefused += 1
             self._tell(clients())
-        # At most 310 bytes, which fit everywhere.
         reply(answer)
-        return True
-
-    def stop(self) -> None:
-        """Log what is held back."""
-        self._trouble.stop()
 
     def _clientsOf(self, client: Hashable) -> tuple[Hashable, ...]:
         """Who is charged with a name: a socket, and perhaps a user."""

@@ -134,6 +134,10 @@ class FakePool:
     def __len__(self) -> int:
         return len(self._byName)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a name has a number, in use or not."""
+        return name in self._byName
+
     @property
     def inUse(self) -> int:
         """How many numbers are in use, about: the end of a time is noted when it matters."""

@@ -18,15 +18,29 @@ from nanotun.gateway.datagrams import DnsClient
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.lookup import Lookup, RealNames
+from nanotun.gateway.dns.made import TTL
+from nanotun.gateway.dns.message import NXDOMAIN, PTR
+from nanotun.gateway.dns.records import readLifetime
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.fakeip import front
 from nanotun.gateway.fakeip.answers import FakeAnswers
+from nanotun.gateway.fakeip.existence import WAIT
 from nanotun.gateway.fakeip.front import SAVE_INTERVAL, FakeDns, FakeIpNames
 from nanotun.gateway.fakeip.pool import HOLD, FakePool, addresses
 from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.gateway.streams import DnsStreamProtocol
 from nanotun.interfaces import INames
-from tests.unit.gateway.gateway_cases import FakeQueries, answer, ask, choiceOf, rcode, read
+from tests.unit.gateway.gateway_cases import (
+    AAAA,
+    A,
+    FakeQueries,
+    answer,
+    ask,
+    choiceOf,
+    rcode,
+    read,
+    soa,
+)
 
 GATEWAY = Endpoint(GATEWAY4, DNS_PORT)
 
@@ -63,7 +77,8 @@ class FakeDnsTests(SynchronousTestCase):
 
     def makeDns(self, pool: FakePool) -> None:
         """In front of the relay, with this pool."""
-        self.dns = FakeDns(Clock(), FakeAnswers(pool), pool, self.relay)
+        self.clock = Clock()
+        self.dns = FakeDns(self.clock, FakeAnswers(pool, singles=True), pool, self.relay)
         self.addCleanup(self.dns.stop)
 
     def ask(self, name: str, port: int = 40000, host: str = "198.18.0.2") -> int:
@@ -86,6 +101,105 @@ class FakeDnsTests(SynchronousTestCase):
         self.queries.answer(answer(wire))
         self.assertEqual(self.got, [answer(wire)])
         self.assertEqual((self.counters.queries, self.counters.faked), (2, 0))
+
+    def names(self) -> list[str]:
+        """Have names asked for that do not exist if they begin with "no"; return them."""
+        asked: list[str] = []
+
+        def find(name: str) -> Deferred[bytes | None]:
+            asked.append(name)
+            self.found.append((name, Deferred()))
+            return self.found[-1][1]
+
+        self.found: list[tuple[str, Deferred[bytes | None]]] = []
+        self.dns.existence.configure(find, lambda name: "." in name)
+        return asked
+
+    def tell(self) -> None:
+        """Answer all questions."""
+        found, self.found = self.found, []
+        for name, each in found:
+            gone = name.startswith("no")
+            denial = answer(ask(name), [], [soa(60, 60)], flags=0x8183)
+            each.callback(denial if gone else answer(ask(name)))
+
+    def test_absent(self) -> None:
+        """A name that does not exist gets NXDOMAIN, for both families, and no address."""
+        asked = self.names()
+        for kind in (A, AAAA):
+            self.assertTrue(self.dns.query(ask("no.example", kind), "c", self.got.append))
+        self.assertEqual(self.got, [])
+        self.tell()
+        self.assertEqual([rcode(each) for each in self.got], [NXDOMAIN, NXDOMAIN])
+        self.assertEqual(self.ask("no.example"), NXDOMAIN)
+        self.assertEqual(asked, ["no.example"])
+        counters = self.counters
+        self.assertEqual((counters.queries, counters.absent, counters.faked), (3, 3, 0))
+        lifetime = readLifetime(self.got[0], read(ask("no.example")))
+        assert lifetime is not None
+        self.assertEqual(lifetime.seconds, TTL)
+
+    def test_exists(self) -> None:
+        """A name that exists gets its address when that is known, or after 1.5 s."""
+        self.makeDns(FakePool(2))
+        self.names()
+        self.dns.query(ask("a.example"), "c", self.got.append)
+        self.dns.query(ask("no.example"), "c", self.got.append)
+        self.assertFalse(self.dns.query(ask("no.example"), "c", self.got.append))
+        self.found[0][1].callback(answer(ask("a.example")))
+        self.assertTrue(self.got[0].endswith(b"\xc6\x13\0\1"))
+        self.clock.advance(WAIT)
+        self.assertTrue(self.got[1].endswith(b"\xc6\x13\0\2"))
+        self.assertEqual((len(self.got), self.counters.faked), (2, 2))
+
+    def test_unasked(self) -> None:
+        """Names of one label, and what has no address, are not asked for."""
+        asked = self.names()
+        self.assertEqual(self.ask("intranet"), 0)
+        self.dns.query(ask("1.0.19.198.in-addr.arpa", PTR), "c", self.got.append)
+        self.dns.query(ask("use-application-dns.net"), "c", self.got.append)
+        self.assertEqual((len(self.got), asked), (3, []))
+
+    def test_setRight(self) -> None:
+        """A name that has an address is answered at once, and set right afterwards."""
+        self.assertEqual((self.ask("no.example"), self.ask("no.example")), (0, 0))
+        self.clock.advance(HOLD + 1)
+        asked = self.names()
+        self.got.clear()
+        self.assertEqual(self.ask("no.example"), 0)
+        self.assertEqual(asked, ["no.example"])
+        self.tell()
+        self.assertEqual(self.ask("no.example"), NXDOMAIN)
+        # From then on nobody is misled while it is asked for again.
+        self.clock.advance(60)
+        self.dns.query(ask("no.example"), "c", self.got.append)
+        self.tell()
+        self.assertEqual([rcode(each) for each in self.got[-2:]], [NXDOMAIN, NXDOMAIN])
+
+    def test_crowd(self) -> None:
+        """If too many queries wait, a further one is answered with an address."""
+        self.patch(front, "WAITING_LIMIT", 1)
+        self.names()
+        self.dns.query(ask("no.example"), "c", self.got.append)
+        self.assertEqual(self.ask("a.example"), 0)
+
+    def test_stop(self) -> None:
+        """Once it has stopped, nobody who waits hears anything, and no timer is left."""
+        self.names()
+        self.dns.query(ask("a.example"), "c", self.got.append)
+        self.dns.stop()
+        self.assertEqual((self.got, self.clock.getDelayedCalls()), ([], []))
+
+    def test_clear(self) -> None:
+        """In another network names are asked for anew."""
+        asked = self.names()
+        names = ["no.example", "a.example"]
+        for number in range(2):
+            for name in names:
+                self.dns.query(ask(name), "c", self.got.append)
+            self.tell()
+            self.assertEqual(asked, names * (number + 1))
+            self.dns.clear()
 
     def test_exhausted(self) -> None:
         """New names get SERVFAIL once no address is left, which one line says, and are counted."""

@@ -13,7 +13,7 @@ from nanotun.gateway.dns.addresses import readAddresses
 from nanotun.gateway.dns.made import TTL
 from nanotun.gateway.dns.message import NXDOMAIN, PTR, SERVFAIL, SVCB
 from nanotun.gateway.dns.records import readLifetime
-from nanotun.gateway.fakeip.answers import KNOWN_LIMIT, FakeAnswers
+from nanotun.gateway.fakeip.answers import KNOWN_AGE, KNOWN_LIMIT, FakeAnswers
 from nanotun.gateway.fakeip.pool import HOLD, FakePool
 from tests.unit.gateway.gateway_cases import (
     AAAA,
@@ -44,27 +44,35 @@ class AnswerTests(SynchronousTestCase):
         """Answers from a small pool."""
         self.pool = FakePool(4)
         self.answers = FakeAnswers(self.pool, ("corp.example",))
-        self.answers.setReal(("proxy.example",))
+        self.answers.configure(("proxy.example",))
+
+    def answer(self, wire: bytes, now: float) -> bytes | None:
+        """The answer to a query; L{None} if the servers are asked."""
+        answer = self.answers.known(wire, now)
+        if answer is not None:
+            return answer
+        question = self.answers.read(wire)
+        return None if question is None else self.answers.answer(wire, question, now)
 
     def addresses(self, wire: bytes, now: float = 0) -> list[str]:
         """The addresses that a query is answered with."""
-        message = self.answers.answer(wire, now)
+        message = self.answer(wire, now)
         assert message is not None
         return readAddresses(message, read(wire))[0]
 
-    def test_setReal(self) -> None:
+    def test_configure(self) -> None:
         """The names with real addresses can be replaced, also by one that was faked before."""
         self.assertEqual(self.addresses(ask("new.example")), ["198.19.0.1"])
-        self.assertIs(self.answers.answer(ask("proxy.example"), 0), None)
-        self.answers.setReal(("new.example",))
-        self.assertIs(self.answers.answer(ask("new.example"), 0), None)
+        self.assertIs(self.answer(ask("proxy.example"), 0), None)
+        self.answers.configure(("new.example",))
+        self.assertIs(self.answer(ask("new.example"), 0), None)
         self.assertEqual(self.addresses(ask("proxy.example")), ["198.19.0.2"])
 
     def test_bytes(self) -> None:
         """An answer is, byte by byte, the question as asked, one record, and EDNS if asked."""
         wire = ask("WWW.example.com", ident=0x4142, extension=edns(4096, 0x8000))
         self.assertEqual(
-            self.answers.answer(wire, 0),
+            self.answer(wire, 0),
             struct.pack("!HHHHHH", 0x4142, 0x8180, 1, 1, 0, 1)
             + wire[12:-11]
             + record(A, TTL, b"\xc6\x13\0\1")
@@ -81,13 +89,32 @@ class AnswerTests(SynchronousTestCase):
 
     def test_repeated(self) -> None:
         """A repeated query gets its own id back, and holds the name."""
-        self.answers.answer(ask("a.example"), 0)
-        message = self.answers.answer(ask("a.example", ident=77), HOLD - 1)
+        self.answer(ask("a.example"), 0)
+        message = self.answer(ask("a.example", ident=77), KNOWN_AGE - 1)
         assert message is not None
         self.assertEqual(message[:2], b"\0\x4d")
+        later = KNOWN_AGE + HOLD - 2
         for number in range(4):
-            self.answers.answer(ask(f"n{number}.example"), HOLD)
-        self.assertEqual(self.addresses(ask("a.example"), HOLD), ["198.19.0.1"])
+            self.answer(ask(f"n{number}.example"), later)
+        self.assertEqual(self.addresses(ask("a.example"), later), ["198.19.0.1"])
+
+    def test_forgotten(self) -> None:
+        """A query is remembered for a minute, or until what is known of names has changed."""
+        wire = ask("a.example")
+        self.answer(wire, 0)
+        self.assertIsNot(self.answers.known(wire, KNOWN_AGE - 1), None)
+        self.assertIs(self.answers.known(wire, KNOWN_AGE), None)
+        self.answer(wire, KNOWN_AGE)
+        self.answers.forget()
+        self.assertIs(self.answers.known(wire, KNOWN_AGE), None)
+
+    def test_served(self) -> None:
+        """Names that have servers of their own are left to them."""
+        self.assertEqual(self.addresses(ask("wiki.office.example")), ["198.19.0.1"])
+        self.answers.configure((), lambda name: name.endswith("office.example"))
+        for kind in (A, AAAA, HTTPS):
+            self.assertIs(self.answer(ask("wiki.office.example", kind), 0), None)
+        self.assertEqual(self.addresses(ask("proxy.example")), ["198.19.0.2"])
 
     def test_reused(self) -> None:
         """A remembered answer is not given once another name has the address."""
@@ -101,7 +128,7 @@ class AnswerTests(SynchronousTestCase):
         """When all addresses are in use a new name gets SERVFAIL, and the others keep theirs."""
         for number in range(4):
             self.addresses(ask(f"n{number}.example"))
-        message = self.answers.answer(ask("new.example"), 0)
+        message = self.answer(ask("new.example"), 0)
         assert message is not None
         self.assertEqual((rcode(message), self.answers.refused), (SERVFAIL, 1))
         self.assertEqual(self.addresses(ask("n0.example")), ["198.19.0.1"])
@@ -111,7 +138,7 @@ class AnswerTests(SynchronousTestCase):
         for kind in (HTTPS, SVCB):
             for text in ("a.example", "_8443._https.a.example"):
                 wire = ask(text, kind)
-                message = self.answers.answer(wire, 0)
+                message = self.answer(wire, 0)
                 assert message is not None
                 life = readLifetime(message, read(wire))
                 assert life is not None
@@ -150,7 +177,7 @@ class AnswerTests(SynchronousTestCase):
             b"",
             ask("a.example")[:-1],
         ):
-            self.assertIsNone(self.answers.answer(wire, 0), wire)
+            self.assertIsNone(self.answer(wire, 0), wire)
         self.assertEqual(len(self.pool), 0)
         # Names that only resemble an excluded or real name are faked.
         self.assertEqual(self.addresses(ask("xcorp.example")), ["198.19.0.1"])
@@ -160,40 +187,40 @@ class AnswerTests(SynchronousTestCase):
         """In a cell names of one label have addresses, but for local and excluded ones and the
         proxies' own."""
         self.answers = FakeAnswers(self.pool, ("lan",), singles=True)
-        self.answers.setReal(("proxy",))
+        self.answers.configure(("proxy",))
         self.assertEqual(self.addresses(ask("intranet")), ["198.19.0.1"])
         for text in ("localhost", "local", "lan", "proxy", "", "7"):
-            self.assertIsNone(self.answers.answer(ask(text), 0), text)
+            self.assertIsNone(self.answer(ask(text), 0), text)
 
     def test_pointer(self) -> None:
         """A PTR query for an address of the pool gets its name, or NXDOMAIN."""
         self.addresses(ask("a.example"))
         for text in ("1.0.19.198.in-addr.arpa", reverse6(1)):
-            message = self.answers.answer(ask(text, PTR), 0)
+            message = self.answer(ask(text, PTR), 0)
             assert message is not None
             self.assertTrue(message.endswith(record(PTR, TTL, name("a.example"))))
         for text in ("2.0.19.198.in-addr.arpa", reverse6(2)):
-            message = self.answers.answer(ask(text, PTR), 0)
+            message = self.answer(ask(text, PTR), 0)
             assert message is not None
             self.assertEqual(rcode(message), NXDOMAIN)
 
     def test_roundabout(self) -> None:
         """No other resolver is discovered, and Firefox is told not to use its own DNS."""
-        message = self.answers.answer(ask("_dns.resolver.arpa", SVCB), 0)
+        message = self.answer(ask("_dns.resolver.arpa", SVCB), 0)
         assert message is not None
         self.assertEqual((rcode(message), message[6:8]), (0, b"\0\0"))
         for kind in (A, AAAA):
-            message = self.answers.answer(ask("use-application-dns.net", kind), 0)
+            message = self.answer(ask("use-application-dns.net", kind), 0)
             assert message is not None
             self.assertEqual(rcode(message), NXDOMAIN)
 
     def test_bounded(self) -> None:
         """The queries that are remembered are limited in number and size."""
-        self.answers.answer(ask("a.example", extension=edns(options=bytes(400))), 0)
+        self.answer(ask("a.example", extension=edns(options=bytes(400))), 0)
         self.assertEqual(len(self.answers._known), 0)
         for ident in range(KNOWN_LIMIT + 10):
             extension = edns(options=struct.pack("!HHH", 10, 2, ident))
-            self.answers.answer(ask("a.example", extension=extension), 0)
+            self.answer(ask("a.example", extension=extension), 0)
         self.assertEqual(len(self.answers._known), 10)
 
     def test_hostile(self) -> None:
@@ -204,5 +231,5 @@ class AnswerTests(SynchronousTestCase):
             wire = bytearray(chance.choice(seeds))
             for _ in range(chance.randrange(1, 5)):
                 wire[chance.randrange(2, len(wire))] = chance.randrange(256)
-            message = self.answers.answer(bytes(wire[: chance.choice((len(wire), 30))]), 0)
+            message = self.answer(bytes(wire[: chance.choice((len(wire), 30))]), 0)
             self.assertTrue(message is None or (message[:2] == wire[:2] and len(message) <= 512))
