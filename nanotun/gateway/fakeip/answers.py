@@ -7,7 +7,8 @@ Rules, for names that exist or of which nobody knows (L{nanotun.gateway.fakeip.f
     question                       answer
     A, AAAA                        the name's address from the pool; if there is no such
                                    name, the upstream that dials it finds out
-    HTTPS, SVCB                    no data (RFC 9460): hints would be real addresses
+    HTTPS, SVCB                    no data, unless the servers can be asked through the
+                                   proxy; the hints in them (RFC 9460) are real addresses
     PTR of an address of the pool  its name, or NXDOMAIN
     resolver.arpa, any type        no data, so no client moves to a resolver that it
                                    discovers (RFC 9462, section 6.1)

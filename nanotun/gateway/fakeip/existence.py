@@ -86,6 +86,7 @@ class Existence:
         self._absent = absent
         self._ask: Ask | None = None
         self._mayAsk: Callable[[str], bool] = lambda name: False
+        self._everyServer = False
         self._known: OrderedDict[str, tuple[bool, float]] = OrderedDict()
         self._asked: dict[str, _Asked] = {}
         self._restUntil = 0.0
@@ -97,16 +98,23 @@ class Existence:
         """Whether names are asked for at the moment."""
         return self._ask is not None and self._clock.seconds() >= self._restUntil
 
-    def configure(self, ask: Ask | None, mayAsk: Callable[[str], bool] = lambda name: True) -> None:
+    def configure(
+        self,
+        ask: Ask | None,
+        mayAsk: Callable[[str], bool] = lambda name: True,
+        everyServer: bool = False,
+    ) -> None:
         """
         Ask in another way from now on, and forget what is known.
 
         @param ask: asks the servers for a name's IPv4 addresses, see
             L{nanotun.gateway.dns.bootstrap.OwnLookup.ask}; L{None} to ask nobody.
         @param mayAsk: whether the servers may hear of a name.
+        @param everyServer: whether these are all servers of the relay, so that it may be
+            given queries about such names, too.
         """
         self.clear()
-        self._ask, self._mayAsk = ask, mayAsk
+        self._ask, self._mayAsk, self._everyServer = ask, mayAsk, everyServer
 
     def clear(self) -> None:
         """Forget what is known, and end a rest: the servers or the network are other ones."""
@@ -138,6 +146,10 @@ class Existence:
     def mayAsk(self, name: str) -> bool:
         """Whether the servers may be asked about a name now."""
         return self.asks and self._mayAsk(name)
+
+    def mayRelay(self, name: str) -> bool:
+        """Whether the relay may send a query about a name now."""
+        return self._everyServer and self.mayAsk(name)
 
     def wasAbsent(self, name: str) -> bool:
         """Whether a name did not exist when it was asked for last."""

@@ -19,7 +19,16 @@ from nanotun.flow import Endpoint, Flow, Known, Protocol
 from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.made import deny
-from nanotun.gateway.dns.message import LARGEST, NXDOMAIN
+from nanotun.gateway.dns.message import (
+    HTTPS,
+    LARGEST,
+    NOERROR,
+    NXDOMAIN,
+    RCODE,
+    SVCB,
+    Query,
+)
+from nanotun.gateway.dns.svcb import withoutHints
 from nanotun.gateway.dns.trace import Trace
 from nanotun.gateway.fakeip.answers import FakeAnswers, FakeQuestion
 from nanotun.gateway.fakeip.existence import ASKED_LIMIT, Existence
@@ -104,6 +113,9 @@ class FakeDns:
         question = self._answers.read(wire)
         if question is None:
             return self._relay.query(wire, client, reply, overTCP, largest, trace)
+        if self._isForServers(question):
+            unhinted = partial(self._unhinted, wire, question.query, reply)
+            return self._relay.query(wire, client, unhinted, overTCP, largest, trace)
         exists = self._exists(question) if question.faked else True
         if exists is not None or len(self._waiting) >= WAITING_LIMIT:
             self._give(exists is not False, wire, question, client, reply, trace)
@@ -128,6 +140,13 @@ class FakeDns:
         for each in waiting.values():
             each.cancel()
         self.existence.stop()
+
+    def _isForServers(self, question: FakeQuestion) -> bool:
+        """Whether the servers are asked for a name's HTTPS or SVCB records."""
+        if not question.faked or question.kind not in (HTTPS, SVCB):
+            return False
+        exists, name = self.existence, question.name
+        return exists.mayRelay(name) and exists.known(name) is not False
 
     def _exists(self, question: FakeQuestion) -> bool | None:
         """Whether a name exists; L{None} if its query waits for that."""
@@ -155,6 +174,15 @@ class FakeDns:
             exists.trap(CancelledError)
         else:
             self._give(exists, wire, question, client, reply, trace)
+
+    def _unhinted(
+        self, wire: bytes, query: Query, reply: Callable[[bytes], None], answer: bytes
+    ) -> None:
+        """Give the servers' answer to a query for HTTPS or SVCB without any address."""
+        without = None
+        if answer[3] & RCODE in (NOERROR, NXDOMAIN):
+            without = withoutHints(answer, query)
+        reply(deny(wire, query, NOERROR) if without is None else without)
 
     def _broke(self, reason: Failure) -> None:
         self._log.failure("A query is lost: internal error", failure=reason)

@@ -32,6 +32,7 @@ from nanotun.gateway.streams import DnsStreamProtocol
 from nanotun.interfaces import INames
 from tests.unit.gateway.gateway_cases import (
     AAAA,
+    HTTPS,
     A,
     FakeQueries,
     answer,
@@ -39,6 +40,7 @@ from tests.unit.gateway.gateway_cases import (
     choiceOf,
     rcode,
     read,
+    record,
     soa,
 )
 
@@ -102,7 +104,7 @@ class FakeDnsTests(SynchronousTestCase):
         self.assertEqual(self.got, [answer(wire)])
         self.assertEqual((self.counters.queries, self.counters.faked), (2, 0))
 
-    def names(self) -> list[str]:
+    def names(self, everyServer: bool = False) -> list[str]:
         """Have names asked for that do not exist if they begin with "no"; return them."""
         asked: list[str] = []
 
@@ -112,7 +114,7 @@ class FakeDnsTests(SynchronousTestCase):
             return self.found[-1][1]
 
         self.found: list[tuple[str, Deferred[bytes | None]]] = []
-        self.dns.existence.configure(find, lambda name: "." in name)
+        self.dns.existence.configure(find, lambda name: "." in name, everyServer)
         return asked
 
     def tell(self) -> None:
@@ -151,6 +153,44 @@ class FakeDnsTests(SynchronousTestCase):
         self.clock.advance(WAIT)
         self.assertTrue(self.got[1].endswith(b"\xc6\x13\0\2"))
         self.assertEqual((len(self.got), self.counters.faked), (2, 2))
+
+    def test_records(self) -> None:
+        """HTTPS records come from the servers, without address hints, and from the cache."""
+        self.names(everyServer=True)
+        wire = ask("a.example", HTTPS)
+        data = b"\0\1\0\0\1\0\3\2h2\0\4\0\4\xc0\0\2\1"
+        for _ in range(2):
+            self.assertTrue(self.dns.query(wire, "c", self.got.append))
+            if not self.got:
+                self.queries.answer(answer(wire, [record(HTTPS, 300, data)]))
+        self.assertEqual(self.got[0], self.got[1])
+        self.assertEqual(len(self.queries.asked), 1)
+        self.assertIn(b"\0\1\0\0\1\0\3\2h2\xff\0\0\4\0\0\0\0", self.got[0])
+        self.assertEqual((self.counters.queries, self.counters.faked, self.found), (2, 0, []))
+
+    def test_noRecords(self) -> None:
+        """Where no server may be asked, does answer, or can be understood, there are none."""
+        wire = ask("a.example", HTTPS)
+        self.assertTrue(self.dns.query(wire, "c", self.got.append))
+        self.names()
+        self.dns.query(wire, "c", self.got.append)
+        self.tell()
+        self.assertEqual(self.queries.asked, [])
+        self.names(everyServer=True)
+        self.dns.query(ask("intranet", HTTPS), "c", self.got.append)
+        self.assertEqual(self.queries.asked, [])
+        for message in (
+            answer(wire, [], flags=0x8182),
+            answer(wire, [record(HTTPS, 300, b"\0")]),
+        ):
+            self.dns.query(wire, "c", self.got.append)
+            self.queries.answer(message)
+        self.dns.query(ask("no.example"), "c", self.got.append)
+        self.tell()
+        self.dns.query(ask("no.example", HTTPS), "c", self.got.append)
+        codes = [(rcode(each), each[6:12]) for each in self.got]
+        nothing = b"\0\0\0\1\0\0"
+        self.assertEqual(codes, [(0, nothing)] * 5 + [(NXDOMAIN, nothing)] * 2)
 
     def test_unasked(self) -> None:
         """Names of one label, and what has no address, are not asked for."""
