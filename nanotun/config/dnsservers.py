@@ -7,10 +7,18 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection
+from ipaddress import ip_address, ip_network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import TYPE_CHECKING
 
-from nanotun.addresses import DNS_PORT, GATEWAY4, GATEWAY6, isUnicast
+from nanotun.addresses import (
+    DNS_PORT,
+    GATEWAY4,
+    GATEWAY6,
+    LINK_LOCAL6,
+    LOCAL_NETWORKS,
+    isUnicast,
+)
 from nanotun.config import values
 from nanotun.config.domains import NAME_LIMIT, comparable
 from nanotun.config.upstreamentries import PROXY, noUpstream
@@ -36,6 +44,12 @@ _PATH = re.compile(r"/[!-~]*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}")
 #: Where a server is asked over HTTPS if no path is given, as RFC 8484 has it in its examples.
 _USUAL_PATH = "/dns-query"
+
+#: Where servers are that may know names of this machine's own network: there, or on it.
+_LOCAL = [
+    ip_network(network)
+    for network in (*LOCAL_NETWORKS[4], *LOCAL_NETWORKS[6], LINK_LOCAL6, "127.0.0.0/8", "::1")
+]
 
 #: The schemes that nothing asks yet.
 _LATER = ("tcp", "tls", "https", "system")
@@ -272,6 +286,23 @@ def viaOf(settings: Settings, server: DnsServer) -> str:
 def goesBare(settings: Settings, server: DnsServer) -> bool:
     """Whether a server is asked past every proxy."""
     return viaOf(settings, server) in ("direct", *bareNames(settings))
+
+
+def isLocal(server: DnsServer) -> bool:
+    """
+    Whether a server is known to be on this machine, or in a network of its own: all of its
+    addresses are.
+    """
+    hosts = [ip_address(host) for host in hostsOf(server)]
+    return bool(hosts) and all(any(host in network for network in _LOCAL) for host in hosts)
+
+
+def allLocal(settings: Settings) -> bool:
+    """
+    Whether all servers of C{dns} are local and asked past every proxy, so that they may know
+    names of this machine's own network, and answer with addresses there.
+    """
+    return all(isLocal(each) and goesBare(settings, each) for each in settings.dns)
 
 
 def bootstrapsOf(

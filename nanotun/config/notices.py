@@ -9,7 +9,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from nanotun.addresses import FAKE4, FAKE6, GATEWAY4
-from nanotun.config.dnsservers import goesBare, hostsOf, through
+from nanotun.config.dnsservers import allLocal, goesBare, hostsOf, through
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import bareNames, upstreamsOf
@@ -101,6 +101,21 @@ def fakesUnused(settings: Settings) -> tuple[str, ...]:
         "dnsMode: fake-ip; remove it, or set dnsMode: fake-ip."
         for number, rule in enumerate(settings.dnsRules, start=1)
         if rule.fake
+    )
+
+
+def unguarded(settings: Settings) -> tuple[str, ...]:
+    """
+    A sentence for those who protect themselves against addresses of their own network, and ask
+    only servers that may give such addresses.
+    """
+    if not (settings.dnsRebindProtection and allLocal(settings)):
+        return ()
+    servers = ", ".join(map(str, settings.dns))
+    return (
+        f"dnsRebindProtection does nothing, because all servers of dns ({servers}) are in your own "
+        "network and may give addresses of it; ask others there, and name local domains in "
+        "dnsRules, with servers that know them.",
     )
 
 

@@ -23,7 +23,13 @@ from nanotun.config.arguments import ArrangedOptions
 from nanotun.config.entry import Key
 from nanotun.config.file import Given, parseFile
 from nanotun.config.keys import KEYS
-from nanotun.config.notices import fakesUnused, serversExcluded, systemThroughProxy, unmetNeeds
+from nanotun.config.notices import (
+    fakesUnused,
+    serversExcluded,
+    systemThroughProxy,
+    unguarded,
+    unmetNeeds,
+)
 from nanotun.config.rulecheck import neverMatch, neverUsed
 from nanotun.config.settings import (
     Settings,
@@ -237,6 +243,7 @@ class Options(ArrangedOptions):
             serversExcluded,
             systemThroughProxy,
             fakesUnused,
+            unguarded,
             neverUsed,
             neverMatch,
         )

@@ -14,6 +14,7 @@ from nanotun.config.notices import (
     namesInClear,
     serversExcluded,
     systemThroughProxy,
+    unguarded,
     unmetNeeds,
 )
 from nanotun.config.settings import Settings, flagValue, makeSettings
@@ -137,6 +138,30 @@ class FakesUnusedTests(SynchronousTestCase):
         self.assertTrue(notice.startswith("dnsRules 2 (dnsRules) does nothing for its names, "))
         self.assertEqual(fakesUnused(settings(dnsRules=rules, dnsMode="fake-ip")), ())
         self.assertEqual(fakesUnused(settings(dnsRules=rules[:1])), ())
+
+
+class UnguardedTests(SynchronousTestCase):
+    """L{unguarded}."""
+
+    def test_named(self) -> None:
+        """Who asks local servers only hears that there is no protection, and of the cure."""
+        for dns in ("192.168.1.1", "10.0.0.1, fd00::53", "127.0.0.1, ::1"):
+            (notice,) = unguarded(settings(dnsRebindProtection=True, dns=dns))
+            self.assertTrue(notice.startswith("dnsRebindProtection does nothing, because all "))
+            self.assertEqual(unguarded(settings(dns=dns)), ())
+
+    def test_silent(self) -> None:
+        """Who asks any other, or asks them from elsewhere, does not."""
+        for dns, via in (
+            ("8.8.8.8", "direct"),
+            ("192.168.1.1, 8.8.8.8", "direct"),
+            ("192.168.1.1", "proxy"),
+            ("192.0.2.1", "direct"),
+        ):
+            found = unguarded(settings(dnsRebindProtection=True, dns=dns, dnsVia=via))
+            self.assertEqual(found, (), dns)
+        wanted = settings(dnsRebindProtection=True)
+        self.assertEqual(unguarded(replace(wanted, dns=checked("system"))), ())
 
 
 REST = (
