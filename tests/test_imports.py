@@ -146,6 +146,7 @@ PURE = (
     "nanotun.gateway.dns.svcb",
     "nanotun.gateway.fakeip.pool",
     "nanotun.gateway.fakeip.answers",
+    "nanotun.gateway.fakeip.asking",
     "nanotun.routing.firewall.rules",
     "nanotun.routing.firewall.nfttext",
     "nanotun.routing.firewall.iptablestext",

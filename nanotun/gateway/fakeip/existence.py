@@ -26,14 +26,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from nanotun.gateway.dns.addresses import packName
+from nanotun.gateway.dns.addresses import queryFor
 from nanotun.gateway.dns.message import (
-    HEADER,
-    IN,
     NOERROR,
     NXDOMAIN,
     RCODE,
-    RD,
     A,
     readQuery,
 )
@@ -260,7 +257,6 @@ class Existence:
 
 def _absence(name: str, answer: bytes) -> float:
     """For how many seconds a denial holds."""
-    question = packName(name) + A.to_bytes(2, "big") + IN.to_bytes(2, "big")
-    lifetime = readLifetime(answer, readQuery(HEADER.pack(0, RD, 1, 0, 0, 0) + question))
+    lifetime = readLifetime(answer, readQuery(queryFor(name, A)))
     seconds = 0.0 if lifetime is None else lifetime.seconds
     return max(ABSENT_LEAST, min(seconds, ABSENT_MOST))
