@@ -7,13 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from nanotun.config.dnsservers import mayGoBare, viaOf
+from nanotun.config.settings import Settings
+from nanotun.config.upstreams import bareNames
+from nanotun.interfaces import DnsServer
 from nanotun.policy.dnsnames import NamePolicy
 
 #: What tells no proxy a flow's name: its host is looked up by the same servers, or not at all.
 UNPROXIED = frozenset(("direct", "reject", "drop"))
 
 
-def mayAsk(names: NamePolicy, ways: Collection[str]) -> Callable[[str], bool]:
+def proxiedServers(settings: Settings) -> tuple[DnsServer, ...]:
+    """The servers of C{dns} that are asked through a proxy, whatever happens."""
+    return tuple(each for each in settings.dns if not mayGoBare(settings, viaOf(settings, each)))
+
+
+def mayAsk(
+    settings: Settings, names: NamePolicy, servers: Collection[DnsServer]
+) -> Callable[[str], bool]:
     """
     Make a test of names, in lower case and without the final dot.
 
@@ -21,9 +32,10 @@ def mayAsk(names: NamePolicy, ways: Collection[str]) -> Callable[[str], bool]:
     may exist there only.
 
     @param names: says where flows to a name may leave, and which names are left alone.
-    @param ways: the upstreams that the servers are asked through, and those that are no proxy.
+    @param servers: from L{proxiedServers}.
     """
-    allowed = UNPROXIED.union(ways)
+    ways = (viaOf(settings, each) for each in servers)
+    allowed = UNPROXIED.union(ways, bareNames(settings))
 
     def test(name: str) -> bool:
         return "." in name and names.waysOf(name) <= allowed and not names.of(name).fake
