@@ -237,6 +237,70 @@ class GatewayTests(SynchronousTestCase):
         (given,) = self.engine.sent[-1]
         self.assertEqual((given.payload[1], rcode(given.payload)), (1, SERVFAIL))
 
+    def test_viaName(self) -> None:
+        """With C{dnsVia: NAME} queries go through that upstream, and a server with a C{via} of its
+        own through its own; the proxies' own names go past them."""
+        office = self.ways["office"] = FakeUpstream("office://")
+        for way in (office, self.proxy):
+            way.carriesDatagrams = False
+        upstreams = (UpstreamSettings("office", (parseProxyURL("http://b.example"),)),)
+        own = DnsServer("udp", "192.0.2.7", 53, via="proxy")
+        settings = replace(self.settings, dnsVia="office", upstreams=upstreams)
+        for servers in (settings.dns, (own, *settings.dns)):
+            self.gateway.configure(replace(settings, dns=servers), self.ways)
+            self.app(ask(f"a{len(servers)}"))
+        self.assertEqual([each.host for each in office.asked], ["127.0.0.1"])
+        self.assertEqual([each.host for each in self.proxy.asked], ["192.0.2.7"])
+        self.gateway.configure(settings, self.ways)
+        self.app(ask("b.example", ident=2))
+        self.serve()
+
+    def test_viaOfServerSince(self) -> None:
+        """Once a reload has given each server a way through a proxy, nothing that is under way
+        goes past the proxies any more, as little as if it had changed dnsVia."""
+        self.app(ask("a"))
+        self.server.recv(600)
+        (server,) = self.settings.dns
+        settings = replace(self.settings, dns=(server._replace(via="proxy"),))
+        self.gateway.configure(settings, self.ways)
+        self.assertEqual(self.proxy.families, [4])
+        self.reactor.advance(ATTEMPT_TIMEOUT)
+        self.assertRaises(BlockingIOError, self.server.recv, 600)
+
+    def test_viaOfOneSince(self) -> None:
+        """If a server is still asked past the proxies, what is under way goes on."""
+        self.app(ask("a"))
+        (server,) = self.settings.dns
+        settings = replace(self.settings, dns=(server._replace(via="proxy"), server))
+        self.gateway.configure(settings, self.ways)
+        self.assertEqual(self.proxy.families, [])
+        self.serve()
+        self.reactor.turn()
+        self.assertEqual(rcode(self.engine.sent[-1][0].payload), 0)
+
+    def test_systemChanged(self) -> None:
+        """When the machine uses other servers, those are asked and no answer is remembered."""
+        self.gateway.stop()
+        found = [self.settings.dns]
+        engine: Any = self.engine
+        settings = replace(self.settings, dns=(DnsServer("system"),))
+        self.gateway = makeGateway(
+            self.reactor, engine, settings, makeDatagram, system=lambda: found[0]
+        )
+        self.gateway.configure(settings, self.ways)
+        self.gateway.start()
+        self.addCleanup(self.gateway.stop)
+        self.app(ask("a"))
+        self.serve()
+        self.reactor.turn()
+        other = makeDatagram(socket.AF_INET)
+        other.bind(("127.0.0.1", 0))
+        self.addCleanup(other.close)
+        found[0] = (DnsServer("udp", *other.getsockname()),)
+        self.gateway.systemChanged()
+        self.app(ask("a"))
+        self.assertEqual(other.recv(600)[2:], ask("a")[2:])
+
     def test_unconfigured(self) -> None:
         """A gateway that was not configured has no server to ask."""
         self.gateway.stop()
