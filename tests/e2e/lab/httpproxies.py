@@ -9,11 +9,12 @@ import os
 import pwd
 import re
 import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import run
-from tests.e2e.lab.proxies import PASSWORD, USER
+from tests.e2e.lab.proxies import PASSWORD, USER, withFiles, withHosts
 from tests.e2e.lab.servers import Server
 from tests.e2e.lab.topology import IPV4, IPV6
 
@@ -107,7 +108,11 @@ class Tinyproxy(Server):
         auth: bool = False,
         port: int = 8888,
         portRule: bool = False,
+        hosts: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
+        """
+        @param hosts: the names that it knows, and no others, with their addresses.
+        """
         config = directory / f"tinyproxy-{port}.conf"
         forbidden = directory / f"tinyproxy-{port}.filter"
         forbidden.write_text("".join(f"^{re.escape(host)}$\n" for host in FORBIDDEN.values()))
@@ -120,6 +125,8 @@ class Tinyproxy(Server):
             )
         )
         argv = ["tinyproxy", "-d", "-c", str(config)]
+        if hosts is not None:
+            argv = withFiles(directory, argv, withHosts(hosts))
         super().__init__(namespace, argv, port, directory / f"tinyproxy-{port}.log")
 
 

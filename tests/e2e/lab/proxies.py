@@ -96,7 +96,7 @@ class Dante(Proxy):
         if auth:
             files |= _withUser()
         if hosts is not None:
-            files |= _withHosts(hosts)
+            files |= withHosts(hosts)
         if files:
             argv = withFiles(directory, argv, files)
         self._namespace = namespace
@@ -124,7 +124,7 @@ def _withUser() -> dict[str, str]:
     }
 
 
-def _withHosts(hosts: Mapping[str, Sequence[str]]) -> dict[str, str]:
+def withHosts(hosts: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The files of a system that knows these names and asks no server."""
     lines = (f"{each} {name}\n" for name, addresses in hosts.items() for each in addresses)
     return {"/etc/hosts": "".join(lines), "/etc/nsswitch.conf": "hosts: files\n"}
