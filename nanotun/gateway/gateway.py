@@ -43,6 +43,7 @@ from nanotun.interfaces import (
 )
 from nanotun.linux.locality import Locality
 from nanotun.log.trouble import TroubleLog
+from nanotun.policy.dnsnames import NamePolicy
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -143,6 +144,7 @@ class Gateway:
         ways: Mapping[str, IUpstream],
         script: IScript | None = None,
         contexts: Mapping[str, SSLContext] | None = None,
+        names: NamePolicy | None = None,
     ) -> None:
         """
         Ask the servers of these settings, with their size of the cache, and give the
@@ -154,6 +156,7 @@ class Gateway:
         @param script: is asked about each query first; L{None} for none.
         @param contexts: for each C{ca} of a server, and for the system's authorities under the
             empty name, how TLS is spoken with a server; not needed without such servers.
+        @param names: what these settings say about names; L{None} for nothing.
         """
         self._ways = ways
         self._scripted.configure(script)
@@ -184,8 +187,10 @@ class Gateway:
             )
             choice = self._choiceOf(settings, self._nameServers)
             self._relay.configure(choice, cacheSize, cacheSize * CACHE_BYTES, anew)
-        if self._fakes is not None:
-            self._fakes.configure(realNames(settings))
+        if self._fakeDns is not None:
+            assert self._nameServers is not None
+            policy = NamePolicy() if names is None else names
+            self._fakeDns.configure(settings, realNames(settings), self._nameServers, policy)
 
     def start(self) -> None:
         """

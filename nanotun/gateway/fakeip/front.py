@@ -5,7 +5,7 @@ router the names behind fake addresses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.addresses import DNS_PORT, GATEWAY4, isFake
+from nanotun.config.settings import Settings
 from nanotun.flow import Endpoint, Flow, Known, Protocol
+from nanotun.gateway.dns.bootstrap import OwnLookup
 from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.made import deny
@@ -26,16 +28,20 @@ from nanotun.gateway.dns.message import (
     NXDOMAIN,
     RCODE,
     SVCB,
+    A,
     Query,
 )
+from nanotun.gateway.dns.nameservers import NameServers
 from nanotun.gateway.dns.svcb import withoutHints
 from nanotun.gateway.dns.trace import Trace
 from nanotun.gateway.fakeip.answers import FakeAnswers, FakeQuestion
+from nanotun.gateway.fakeip.asking import mayAsk, proxiedServers
 from nanotun.gateway.fakeip.existence import ASKED_LIMIT, Existence
 from nanotun.gateway.fakeip.pool import HOLD, SIZE, FakePool
 from nanotun.gateway.fakeip.store import FakeStore
 from nanotun.interfaces import INames
 from nanotun.log.trouble import TroubleLog
+from nanotun.policy.dnsnames import NamePolicy
 from nanotun.timer import Timer
 
 #: Seconds between two saves, each only if there is something new.  A full pool takes some 50 ms
@@ -68,7 +74,7 @@ class FakeDns:
     @param userOf: tells whose programs send a flow, as a sentence's subject; L{None} if that
         is not known.  It is asked where many numbers are in use, as it takes the kernel some
         0.1 ms.
-    @ivar existence: is to be configured.
+    @ivar existence: asks nobody until L{configure}.
     """
 
     _log = Logger()
@@ -88,9 +94,31 @@ class FakeDns:
         self._answers = answers
         self._relay = relay
         self._trouble = TroubleLog(clock, self._log)
+        self._lookup = OwnLookup(clock, ASKED_LIMIT)
         self.existence = Existence(clock, lambda name: answers.forget())
         # By client and query.
         self._waiting: dict[tuple[Hashable, bytes], Deferred[bool]] = {}
+
+    def configure(
+        self, settings: Settings, real: Collection[str], servers: NameServers, names: NamePolicy
+    ) -> None:
+        """
+        Leave names to the servers, and ask whether others exist, as these settings say.
+
+        @param real: see L{FakeAnswers.configure}.
+        @param servers: those of the settings.
+        @param names: what the settings say about names.
+        """
+        self._answers.configure(real, lambda name: bool(names.serversFor(name)))
+        proxied = proxiedServers(settings)
+        ask = None
+        if proxied:
+            # Nobody wants to hear of trouble with what they have not asked for.
+            queries = servers.of(proxied, quiet=True)
+            ask = partial(self._lookup.ask, kind=A, servers=queries)
+        self.existence.configure(
+            ask, mayAsk(settings, names, proxied), everyServer=proxied == settings.dns
+        )
 
     def query(
         self,
@@ -140,6 +168,7 @@ class FakeDns:
         for each in waiting.values():
             each.cancel()
         self.existence.stop()
+        self._lookup.stop()
 
     def _isForServers(self, question: FakeQuestion) -> bool:
         """Whether the servers are asked for a name's HTTPS or SVCB records."""

@@ -11,19 +11,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
+from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.addresses import GATEWAY4
+from nanotun.config.dnsrules import DnsRule
+from nanotun.config.domains import pattern
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.errors import EngineError
 from nanotun.flow import Datagram, Endpoint, Flow, Known, Protocol, ScriptReply
 from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
-from nanotun.gateway.dns.message import SERVFAIL
+from nanotun.gateway.dns.message import NXDOMAIN, SERVFAIL
 from nanotun.gateway.gateway import realNames
 from nanotun.interfaces import DnsServer, UpstreamSettings
+from nanotun.policy.dnsnames import NamePolicy
 from nanotun.testing import FakeScript, FakeUpstream
 from nanotun.upstream.schemes.table import parseProxyURL
 from tests.unit.gateway.gateway_cases import (
@@ -34,6 +38,7 @@ from tests.unit.gateway.gateway_cases import (
     edns,
     makeDatagram,
     rcode,
+    soa,
 )
 
 APP = Endpoint("127.0.0.1", 40000)
@@ -463,3 +468,55 @@ class GatewayTests(SynchronousTestCase):
         self.assertEqual(self.gateway.stats().faked, 2)
         self.remake(settings)
         self.assertEqual(self.gateway.names.nameOf("198.19.0.1"), "www.example.com")
+
+    def test_absent(self) -> None:
+        """
+        Whether a name exists is asked through the proxy, on a connection of its own, and not
+        counted; nobody is asked if that may be past it, or if the name may go elsewhere.
+        """
+        settings = replace(self.settings, dnsMode="fake-ip", dnsVia="proxy")
+        self.remake(settings)
+        self.proxy.carriesDatagrams = False
+        adopted: list[Any] = []
+
+        def adopt(fd: int, family: int, factory: Any) -> None:
+            adopted.append(factory.buildProtocol(None))
+            adopted[-1].makeConnection(StringTransport())
+
+        self.reactor.adoptStreamConnection = adopt  # type: ignore[attr-defined]
+        self.app(ask("no.example"))
+        self.assertEqual(self.engine.sent, [])
+        self.proxy.answer().close()
+        asked = adopted[0].transport.value()[2:]
+        self.assertEqual(asked[12:], ask("no.example")[12:])
+        denial = answer(asked, [], [soa(60, 60)], flags=0x8183)
+        adopted[0].dataReceived(len(denial).to_bytes(2, "big") + denial)
+        self.reactor.turn()
+        self.assertEqual(rcode(self.engine.sent[-1][0].payload), NXDOMAIN)
+        stats = self.gateway.stats()
+        self.assertEqual((stats.queries, stats.absent, stats.upstreamStreams), (1, 1, 0))
+        # In another network the name may be there.
+        self.gateway.networkMoved()
+        self.app(ask("no.example"))
+        self.assertEqual(len(self.engine.sent), 1)
+        office = DnsRule((pattern("no.example"),), fake=True)
+        for other, names in (
+            (settings, NamePolicy([office])),
+            (settings, NamePolicy(anyWay=("proxy", "office"))),
+            (replace(settings, dnsVia="direct"), None),
+            (replace(settings, proxy=(parseProxyURL("direct://"),)), None),
+        ):
+            sent = len(self.engine.sent)
+            self.gateway.configure(other, self.ways, names=names)
+            self.app(ask("no.example", ident=sent))
+            self.assertEqual(rcode(self.engine.sent[-1][0].payload), 0)
+
+    def test_served(self) -> None:
+        """Under fake-ip, names that have servers of their own are left to servers."""
+        settings = replace(self.settings, dnsMode="fake-ip")
+        self.remake(settings)
+        rule = DnsRule((pattern("office"),), self.settings.dns)
+        self.gateway.configure(settings, self.ways, names=NamePolicy([rule]))
+        self.app(ask("wiki.office"), ask("a.example"))
+        self.assertEqual(self.serve()[12:], ask("wiki.office")[12:])
+        self.assertEqual(self.gateway.stats().faked, 1)
