@@ -20,11 +20,11 @@ from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.errors import RoutingError
+from nanotun.linux.resolvedlinks import PATH, SERVICE, linkPath
 from nanotun.routing.firewall.tools import Tools
 from nanotun.routing.interfaces import IChange
 
-SERVICE = "org.freedesktop.resolve1"
-_MANAGER = (SERVICE, "/org/freedesktop/resolve1", f"{SERVICE}.Manager")
+_MANAGER = (SERVICE, PATH, f"{SERVICE}.Manager")
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
 #: Exists once systemd-resolved has run.
@@ -41,12 +41,6 @@ _TIME_LIMIT = "1"
 
 #: Seconds until systemd-resolved is asked again after it did not answer.
 _HUNG_PAUSE = 15.0
-
-
-def linkPath(index: int) -> str:
-    """The D-Bus path of an interface; its first digit is escaped (sd_bus_path_encode(3))."""
-    digits = str(index)
-    return f"/org/freedesktop/resolve1/link/_{ord(digits[0]):x}{digits[1:]}"
 
 
 def servers(versions: tuple[int, ...]) -> list[str]:

@@ -6,7 +6,7 @@ a real bus is in tests/e2e/test_resolved.py.
 from __future__ import annotations
 
 from nanotun.errors import RoutingError
-from nanotun.routing.firewall.resolved import ResolvedLink, isRunning, linkFromRecord, linkPath
+from nanotun.routing.firewall.resolved import ResolvedLink, isRunning, linkFromRecord
 from nanotun.routing.interfaces import IChange
 from tests.contracts.firewall import ChangeContract
 from tests.unit.routing.firewall_cases import FirewallCase
@@ -112,11 +112,6 @@ class ResolvedTests(FirewallCase, ChangeContract):
         self.assertFalse(change.holds())
         change.undo()
         self.assertIn("gone", str(self.assertRaises(RoutingError, change.apply)))
-
-    def test_linkPath(self) -> None:
-        """A link has the D-Bus path that systemd gives it."""
-        self.assertEqual(linkPath(3), "/org/freedesktop/resolve1/link/_33")
-        self.assertEqual(linkPath(12), "/org/freedesktop/resolve1/link/_312")
 
     def test_isRunning(self) -> None:
         """Without busctl, or without a bus, systemd-resolved counts as not running."""
