@@ -42,6 +42,7 @@ if [ "${1:-build}" = test ]; then
     want openssh-server sshd
     want openssh-client ssh
     want unbound unbound
+    want dnsdist dnsdist
     want knot-dnsutils kdig
     want dnsperf dnsperf
     want nftables nft

@@ -20,6 +20,7 @@ from tests.e2e.lab.nameserver import Unbound
 from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import Peer, WebServer
+from tests.e2e.lab.tlsfront import Certificate
 from tests.e2e.lab.topology import IPV4, IPV6, TUN_NAME, Family, Lab
 from tests.e2e.lab.udp import Address, UDPServer, familyOf
 from tests.e2e.lab.udprelay import Manners, Relay
@@ -137,9 +138,15 @@ class LabCase(SynchronousTestCase):
         self.addCleanup(relay.stop)
         return relay
 
-    def nameServer(self, *hosts: str, log: bool = True) -> Unbound:
-        """Start unbound in the world."""
-        server = Unbound(self.lab.world, self.directory, hosts, log)
+    def nameServer(
+        self,
+        *hosts: str,
+        log: bool = True,
+        shown: Certificate | None = None,
+        plain: bool = True,
+    ) -> Unbound:
+        """Start unbound in the world; see L{Unbound}."""
+        server = Unbound(self.lab.world, self.directory, hosts, log, shown, plain)
         self.addCleanup(server.stop)
         return server
 

@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import LabError
-from tests.e2e.lab.servers import Server
+from tests.e2e.lab.process import LabError, waitUntil
+from tests.e2e.lab.servers import START_SECONDS, Server
+from tests.e2e.lab.tlsfront import Certificate
 
 PORT = 53
+TLS_PORT = 853
+HTTPS_PORT = 443
+PATH = "/dns-query"
+"""That of DNS over HTTPS (RFC 8484)."""
+
 TTL = 300
 """The TTL in seconds of every record, unless a test says otherwise."""
 
@@ -23,10 +29,23 @@ UDP_SIZE = 4096
 HUGE_RECORDS = 230
 """The number of TXT records, of 255 letters each: an answer of about 60 KB."""
 
+_BEGUN = "start of service"
+"""Unbound's log says so when it answers."""
+
+_TLS = f"""\
+  tls-port: {TLS_PORT}
+  https-port: {HTTPS_PORT}
+  http-endpoint: "{PATH}"
+  http-nodelay: yes
+  incoming-num-tcp: 200
+  pad-responses: yes
+"""
+
 _CONFIG = """\
 server:
 {interfaces}
   port: {port}
+{tls}
   chroot: ""
   username: ""
   directory: "{directory}"
@@ -43,6 +62,7 @@ server:
   local-data: "host.lab. {ttl} IN A 10.1.2.3"
   local-data: "host.lab. {ttl} IN AAAA fd00::123"
   local-data: "short.lab. 2 IN A 10.1.2.4"
+  local-data: 'svc.lab. {ttl} IN HTTPS 1 . alpn="h2" ipv4hint=10.1.2.3 ech="AEX+DQ=="'
 {texts}
   local-zone: "any.lab." redirect
   local-data: "any.lab. {ttl} IN A 10.9.9.9"
@@ -58,21 +78,37 @@ def _texts(name: str, count: int) -> str:
 
 class Unbound(Server):
     """
-    Unbound, for the zone C{lab.}: C{host} (A and AAAA), C{short} (a TTL of 2 s), C{big} (2.7
-    KB of TXT), C{huge} (60 KB of TXT), and every name below C{any}.
+    Unbound, for the zone C{lab.}: C{host} (A and AAAA), C{short} (a TTL of 2 s), C{svc} (an
+    HTTPS record), C{big} (2.7 KB of TXT), C{huge} (60 KB of TXT), and every name below C{any}.
     """
 
     def __init__(
-        self, namespace: Namespace, directory: Path, hosts: Sequence[str], log: bool = True
+        self,
+        namespace: Namespace,
+        directory: Path,
+        hosts: Sequence[str],
+        log: bool = True,
+        shown: Certificate | None = None,
+        plain: bool = True,
     ) -> None:
         """
         @param hosts: the addresses to listen on.
         @param log: whether L{queries} is needed; it costs time.
+        @param shown: the certificate, to answer over TLS and HTTPS as well.
+        @param plain: whether it answers over UDP and TCP.
         """
+        ports = [PORT] if plain else []
+        tls = ""
+        if shown is not None:
+            ports += [TLS_PORT, HTTPS_PORT]
+            tls = f'{_TLS}  tls-service-pem: "{shown.cert}"\n  tls-service-key: "{shown.key}"\n'
         config = directory / f"unbound-{hosts[0]}.conf"
         config.write_text(
             _CONFIG.format(
-                interfaces="\n".join(f"  interface: {host}" for host in hosts),
+                interfaces="\n".join(
+                    f"  interface: {host}@{port}" for port in ports for host in hosts
+                ),
+                tls=tls,
                 port=PORT,
                 directory=directory,
                 log="yes" if log else "no",
@@ -81,8 +117,11 @@ class Unbound(Server):
                 texts="\n".join([_texts("big.lab.", 10), _texts("huge.lab.", HUGE_RECORDS)]),
             )
         )
-        argv = ["unbound", "-d", "-c", str(config)]
-        super().__init__(namespace, argv, PORT, directory / f"unbound-{hosts[0]}.log")
+        journal = directory / f"unbound-{hosts[0]}.log"
+        earlier = journal.read_text().count(_BEGUN) if journal.exists() else 0
+        super().__init__(namespace, ["unbound", "-d", "-c", str(config)], ports[-1], journal)
+        # Another server of the namespace may have listened on this port already.
+        waitUntil(lambda: self.output().count(_BEGUN) > earlier, START_SECONDS, "unbound answers")
 
     def queries(self, name: str = "") -> list[tuple[str, str]]:
         """Client and name of every query so far, or of those for C{name}."""

@@ -51,24 +51,41 @@ def authority(directory: Path, name: str = "lab-ca") -> Certificate:
 
 
 def certificate(
-    directory: Path, ca: Certificate | None, names: tuple[str, ...] = RIGHT_NAMES
+    directory: Path,
+    ca: Certificate | None,
+    names: tuple[str, ...] = RIGHT_NAMES,
+    name: str = "",
 ) -> Certificate:
     """
     Make a server's certificate.
 
     @param ca: the CA that signs it; L{None} for a self-signed one.
     @param names: what it is valid for, in the form of C{subjectAltName}.
+    @param name: that of its files, for a test with more than one.
     """
     signer = [] if ca is None else ["-CA", str(ca.cert), "-CAkey", str(ca.key)]
     return _make(
         directory,
-        "self-signed" if ca is None else "lab-proxy",
+        name or ("self-signed" if ca is None else "lab-proxy"),
         *signer,
         "-addext",
         f"subjectAltName={','.join(names)}",
         "-addext",
         "basicConstraints=critical,CA:FALSE",
     )
+
+
+def expired(directory: Path, ca: Certificate, names: tuple[str, ...] = RIGHT_NAMES) -> Certificate:
+    """Make a server's certificate whose time was over before it was made."""
+    made = Certificate(directory / "expired.pem", directory / "expired.key")
+    asked = directory / "expired.csr"
+    argv = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    argv += ["-nodes", "-subj", "/CN=expired", "-addext", f"subjectAltName={','.join(names)}"]
+    run([*argv, "-keyout", str(made.key), "-out", str(asked)])
+    argv = ["openssl", "x509", "-req", "-in", str(asked), "-copy_extensions", "copy"]
+    argv += ["-CA", str(ca.cert), "-CAkey", str(ca.key), "-CAcreateserial", "-days", "-1"]
+    run([*argv, "-out", str(made.cert)])
+    return made
 
 
 class Stunnel(Server):
