@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from hyperframe.frame import DataFrame
 
 from tests.e2e.lab import tlsfront, toydns
 from tests.e2e.lab.badsocks import HANG_SECONDS, Handler
-from tests.e2e.lab.tlsdns import DohServer, DotServer, TlsServer, reply
+from tests.e2e.lab.tlsdns import MEDIA, DohServer, DotServer, TlsServer, reply
 from tests.e2e.lab.tlsfront import Certificate
 
 NAME = "dns.lab"
@@ -192,19 +191,12 @@ def _resets(connection: H2Connection, stream: int, query: bytes) -> None:
     connection.reset_stream(stream, ErrorCodes.INTERNAL_ERROR)
 
 
-class _Floods(DohServer):
-    """Sends more than a message can have, and more than it may."""
-
-    def speak(self, tls: ssl.SSLSocket) -> None:
-        def respond(connection: H2Connection, stream: int, query: bytes) -> None:
-            headers = [(":status", "200"), ("content-type", "application/dns-message")]
-            connection.send_headers(stream, headers)
-            tls.sendall(connection.data_to_send())
-            for _ in range(5):
-                tls.sendall(DataFrame(stream, data=bytes(16384)).serialize())
-
-        self._respond = respond
-        super().speak(tls)
+def _tooMuch(connection: H2Connection, stream: int, query: bytes) -> None:
+    """Send a byte more than a message can have."""
+    headers = [(":status", "200"), ("content-type", MEDIA)]
+    connection.send_headers(stream, headers)
+    for _ in range(4):
+        connection.send_data(stream, bytes(16384))
 
 
 class _Babbles(TlsServer):
@@ -246,5 +238,5 @@ def manners(shown: Certificates) -> list[Manner]:
         Manner("a page", "https", DohServer(right, _page), "answers with text/html"),
         Manner("goes away", "https", DohServer(right, _leaves), "without an answer"),
         Manner("resets", "https", DohServer(right, _resets), "gives a query up (HTTP/2 error 2)"),
-        Manner("too much", "https", _Floods(right), ""),
+        Manner("too much", "https", DohServer(right, _tooMuch), "more than 65,535 bytes"),
     ]
