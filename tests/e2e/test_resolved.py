@@ -141,6 +141,33 @@ class ResolvedBusTests(ChangeContract, SynchronousTestCase):
             },
         )
 
+    def test_asked(self) -> None:
+        """The stand-in says what it was told, as systemd-resolved does, in the same types."""
+        self.makeChange().apply()
+        (link,) = map(int, self.links())
+        v4 = [2, [198, 18, 0, 1]]
+        v6 = [10, [0xFD, 0xFE, 0xDC, 0xBA, 0x98, 0x76, *[0] * 9, 1]]
+        for name, kind, expected in (
+            ("DNSEx", "a(iiayqs)", [[link, *v4, 0, ""], [link, *v6, 0, ""]]),
+            ("DNS", "a(iiay)", [[link, *v4], [link, *v6]]),
+            ("Domains", "a(isb)", [[link, ".", True]]),
+        ):
+            self.assertEqual(
+                self.property("", resolved.MANAGER, name), {"type": kind, "data": expected}
+            )
+        self.assertEqual(
+            self.property(f"/link/_3{link}", resolved.LINK, "DefaultRoute"),
+            {"type": "b", "data": True},
+        )
+
+    def property(self, path: str, interface: str, name: str) -> object:
+        """What busctl says of a property."""
+        argv = ["busctl", "--system", "--json=short", "call", resolved.NAME]
+        argv += [f"/org/freedesktop/resolve1{path}", "org.freedesktop.DBus.Properties", "Get"]
+        command = ["env", *(f"{key}={value}" for key, value in self.environment().items())]
+        (found,) = json.loads(run([*command, *argv, "ss", interface, name]).stdout)["data"]
+        return found
+
     def test_restarted(self) -> None:
         """After a restart, in which it has forgotten everything, it is told again."""
         change = self.makeChange()

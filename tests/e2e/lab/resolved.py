@@ -1,6 +1,7 @@
 """
 A stand-in for systemd-resolved on a bus of its own: it receives, checks and reports what
-org.freedesktop.resolve1(5) is told about an interface's servers.  It looks up nothing.
+org.freedesktop.resolve1(5) is told about the interfaces' servers, and says it as properties
+when it is asked.  It looks up nothing.
 
 Run by Debian's own Python, which has jeepney::
 
@@ -109,13 +110,42 @@ class Resolved:
     def _property(self, message: Any, path: str, interface: str, name: str) -> Any:
         import jeepney
 
+        found = self._ofManager(name) if interface == MANAGER else None
         # The first digit is escaped: _33 is 3, _312 is 12.
         escaped = path.rpartition("/_")[2]
-        if interface != LINK or name != "DNS" or not escaped.isalnum():
+        if interface == LINK and escaped.isalnum():
+            found = self._ofLink(int(chr(int(escaped[:2], 16)) + escaped[2:]), name)
+        if found is None:
             return self._error(message, "UnknownObject", f"Unknown object {path}")
-        index = int(chr(int(escaped[:2], 16)) + escaped[2:])
-        servers = self._links.get(index, {}).get("SetLinkDNS", [])
-        return jeepney.new_method_return(message, "v", (("a(iay)", servers),))
+        return jeepney.new_method_return(message, "v", (found,))
+
+    def _ofLink(self, index: int, name: str) -> tuple[str, Any] | None:
+        """A property of a link, with its type."""
+        link = self._links.get(index, {})
+        if name == "DNS":
+            return "a(iay)", link.get("SetLinkDNS", [])
+        if name == "DefaultRoute":
+            return "b", link.get("SetLinkDefaultRoute", True)
+        return None
+
+    def _ofManager(self, name: str) -> tuple[str, Any] | None:
+        """A property that has the values of all links, with its type."""
+        servers = [
+            (index, family, address)
+            for index, link in self._links.items()
+            for family, address in link.get("SetLinkDNS", [])
+        ]
+        if name == "DNS":
+            return "a(iiay)", servers
+        if name == "DNSEx":
+            return "a(iiayqs)", [(*server, 0, "") for server in servers]
+        if name == "Domains":
+            return "a(isb)", [
+                (index, domain, routed)
+                for index, link in self._links.items()
+                for domain, routed in link.get("SetLinkDomains", [])
+            ]
+        return None
 
     def _error(self, message: Any, name: str, text: str) -> Any:
         import jeepney
