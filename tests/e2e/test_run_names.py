@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import shlex
 
+from tests.e2e.lab import tlsfront
 from tests.e2e.lab.cell import Done
+from tests.e2e.lab.nameserver import PATH
+from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import IPV4
 from tests.e2e.test_run import NOWHERE, RunCase
 
@@ -130,3 +133,25 @@ class LookupTests(NameCase):
             "cat /etc/nsswitch.conf",
         )
         self.assertEqual(done.out, "passwd: files\nhosts: files dns myhostname\n", done.err)
+
+
+class EncryptedTests(RunCase):
+    """DNS servers over TLS and HTTPS."""
+
+    def test_throughTheProxy(self) -> None:
+        """They are asked through the proxy, by a flag alone, and nothing leaves past it."""
+        self.lab.openDirectPath()
+        ca = tlsfront.authority(self.directory)
+        shown = tlsfront.certificate(self.directory, ca, ("DNS:dns.lab",))
+        server = self.nameServer(IPV4.world, shown=shown, plain=False)
+        watch = Tcpdump(self.lab.app, self.directory, "up0", "port 53 or port 853 or port 443")
+        self.addCleanup(watch.stop)
+        proxy = self.dante().url()
+        for url in (f"tls://{IPV4.world}#dns.lab", f"https://{IPV4.world}{PATH}#dns.lab"):
+            options = ("--dns", url, "--dns-mode", "normal")
+            argv = self.argv(["getent", "ahosts", "host.lab"], proxy, *options)
+            done = self.launch(["env", f"SSL_CERT_FILE={ca.cert}", *argv]).done()
+            self.assertIn("10.1.2.3", done.out, done.err)
+            self.assertEqual(done.err, "")
+        self.assertEqual({asker for asker, _ in server.queries()}, {IPV4.proxyOutside})
+        self.assertEqual(watch.destinations(), {})
