@@ -8,7 +8,14 @@ import random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.gateway.dns.addresses import nameText, packName, questionName, readAddresses, readName
+from nanotun.gateway.dns.addresses import (
+    isWithin,
+    nameText,
+    packName,
+    questionName,
+    readAddresses,
+    readName,
+)
 from nanotun.gateway.dns.message import WireError
 from tests.unit.gateway.gateway_cases import AAAA, CNAME, HTTPS, A, answer, ask, name, read, record
 
@@ -52,6 +59,22 @@ class NameTests(SynchronousTestCase):
         ):
             wire = b"".join(bytes((len(label),)) + label for label in labels)
             self.assertEqual(nameText(wire), "", labels)
+
+    def test_within(self) -> None:
+        """A name is within its own zone and those above it, but not within one that it only ends
+        like."""
+        zone = packName("corp.example")[:-1]
+        for text, expected in (
+            ("corp.example", True),
+            ("a.b.corp.example", True),
+            ("example", False),
+            ("notcorp.example", False),
+            ("corp.example.org", False),
+        ):
+            self.assertIs(isWithin(packName(text)[:-1], zone), expected, text)
+        # The zone's first label, length and all, is in the middle of this one.
+        self.assertFalse(isWithin(b"\6x\4corp\7example", zone))
+        self.assertTrue(isWithin(b"", b""))
 
     def test_compressed(self) -> None:
         """Pointers are only followed backwards."""
