@@ -345,6 +345,7 @@ class QueryAssociations:
 
     @param way: gives the upstream.
     @param makeIdent: gives two random bytes.
+    @param where: what a log line adds to the queries; L{None} if nothing is to be logged.
     """
 
     _log = Logger()
@@ -355,11 +356,13 @@ class QueryAssociations:
         way: Callable[[], IUpstream],
         counters: Counters,
         makeIdent: Callable[[], bytes],
+        where: str | None,
     ) -> None:
         self._reactor = reactor
         self._way = way
         self._counters = counters
         self._makeIdent = makeIdent
+        self._where = where
         self._current: dict[int, QueryAssociation] = {}
         self._all: set[QueryAssociation] = set()
         # The time of the first datagram since the last answer.
@@ -378,10 +381,12 @@ class QueryAssociations:
             self.heard()
         elif self._unanswered is not None and now - self._unanswered >= DOUBT:
             self._doubtedUntil = now + DOUBT_TIME
-            self._log.info(
-                "DNS queries by UDP through the proxy are not answered, so they go over TCP for "
-                "ten minutes."
-            )
+            if self._where is not None:
+                self._log.info(
+                    "DNS queries by UDP{where} are not answered, so they go over TCP for ten "
+                    "minutes.",
+                    where=self._where,
+                )
             return False
         return True
 

@@ -74,8 +74,8 @@ class Exchange:
         server answered.
     @param truncated: called with this exchange and a truncated answer, which is for the
         waiters that asked by UDP.
-    @param late: called once with this exchange when the first attempt is over without an
-        answer; the exchange goes on.
+    @param late: called once with this exchange when the first server has been silent for the
+        time of an attempt; the exchange goes on.
     @ivar server: whose answer was taken, or is given to the waiters that asked by UDP.
     """
 
@@ -106,7 +106,7 @@ class Exchange:
         done: Callable[[Exchange, bytes | None], None],
         truncated: Callable[[Exchange, bytes], None],
         key: bytes,
-        late: Callable[[Exchange], None] = lambda exchange: None,
+        late: Callable[[Exchange], None] | None = None,
     ) -> None:
         self.wire = wire
         self.key = key
@@ -116,7 +116,7 @@ class Exchange:
         self._deadlines = deadlines
         self._done = done
         self._truncated = truncated
-        self._late: Callable[[Exchange], None] | None = late
+        self._late = late
         self.server: DnsServer | None = None
         self._state = NEW
         self._turns = Turns(queries, deadlines.now)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nanotun.config.dnsservers import serversOf, viaOf
+from nanotun.config.dnsservers import serversOf, through, viaOf
 from nanotun.config.settings import Settings
 from nanotun.gateway.dns.ask import OF_DNS, OF_RULE, OF_SCRIPT, ServerQueries
 from nanotun.gateway.dns.association import QueryAssociations
@@ -160,7 +160,7 @@ class NameServers:
         self._mayFake = couldFake(settings)
         self.tallies: dict[DnsServer, ServerTally] = {}
         self._usual = self._askers(counters, report, self._tallyOf)
-        self._quiet = self._askers(Counters(), lambda sentence: None, ServerTally)
+        self._quiet = self._askers(Counters(), lambda sentence: None, ServerTally, quiet=True)
         self._lists: dict[_Wanted, ServerQueries] = {}
         self._named: OrderedDict[DnsServer, ServerQueries] = OrderedDict()
         self._note()
@@ -324,10 +324,11 @@ class NameServers:
         counters: Counters,
         report: Callable[[str], None],
         tallyOf: Callable[[DnsServer], ServerTally],
+        quiet: bool = False,
     ) -> _Askers:
         def associations(via: str) -> QueryAssociations:
-            way = partial(self._ways, via)
-            return QueryAssociations(self._reactor, way, counters, makeIdent)
+            way, where = partial(self._ways, via), None if quiet else f" {through(via)}"
+            return QueryAssociations(self._reactor, way, counters, makeIdent, where)
 
         return _Askers(self._make, counters, report, tallyOf, associations)
 

@@ -54,6 +54,7 @@ class AssociationCase(SynchronousTestCase):
             self.counters,
             # Each is offered twice.
             lambda: (next(idents) // 2).to_bytes(2, "big"),
+            " through office",
         )
         self.addCleanup(self.settle)
         self.relay = self.bound(socket.AF_INET)

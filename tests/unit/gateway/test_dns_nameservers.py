@@ -4,6 +4,7 @@ Tests for L{nanotun.gateway.dns.nameservers}, with L{nanotun.gateway.dns.ask}.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -16,12 +17,13 @@ from nanotun.config.settings import flagValue, makeSettings
 from nanotun.errors import UpstreamRefused
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.ask import ServerQueries
+from nanotun.gateway.dns.association import DOUBT
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import DirectServer
 from nanotun.gateway.dns.nameservers import NAMED_LIMIT, NameServers, noSystem
 from nanotun.gateway.dns.proxied import UpstreamServer
 from nanotun.gateway.dns.servertally import ServerTally
-from nanotun.interfaces import DnsServer
+from nanotun.interfaces import DatagramLeg, DnsServer, LegKind
 from nanotun.testing import FakeUpstream
 from tests.unit.gateway.gateway_cases import FakeReactor, answer, ask, makeDatagram, read
 
@@ -354,4 +356,25 @@ class LineTests(NameServersCase):
             self.silence(self.servers.named(OFFICE), OFFICE),
             "The DNS server 10.0.0.53:53, which the script names, does not answer through the "
             "proxy, so the queries that are sent there fail.",
+        )
+
+    def test_lostDatagrams(self) -> None:
+        """Where datagrams are lost, a line names the way; of servers that are asked in secret
+        there is none."""
+        office = self.ways["office"]
+        office.carriesDatagrams = True
+        for quiet in (True, False):
+            queries = self.servers.of((OFFICE._replace(via="office"),), quiet=quiet)
+            server = self.ask(queries)
+            made = makeDatagram(socket.AF_INET)
+            made.connect(("127.0.0.1", 9))
+            office._datagramLegs.pop().callback(DatagramLeg(made.detach(), LegKind.SOCKS5, None))
+            self.reactor.advance(DOUBT)
+            self.ask(queries, server)
+        self.assertEqual(
+            [formatEvent(each) for each in self.lines],
+            [
+                "DNS queries by UDP through office are not answered, so they go over TCP for ten "
+                "minutes."
+            ],
         )

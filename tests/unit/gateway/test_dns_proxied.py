@@ -58,7 +58,7 @@ class UpstreamServerTests(SynchronousTestCase):
     ) -> UpstreamServer:
         """The server, and how it is asked."""
         way = lambda: self.upstream  # noqa: E731
-        datagrams = QueryAssociations(self.reactor, way, self.counters, makeIdent)
+        datagrams = QueryAssociations(self.reactor, way, self.counters, makeIdent, " through it")
         self.addCleanup(datagrams.stop)
         made = UpstreamServer(
             SERVER,
