@@ -130,14 +130,16 @@ class ServerQueries:
         if server in self._listed and self._servers.answered(server, self._clock.seconds()):
             self._log.info("The DNS server {server} answers again.", server=server)
 
-    def timedOut(self, server: DnsServer, waited: float) -> None:
+    def timedOut(self, server: DnsServer, waited: float, again: bool = False) -> None:
         """
         A server was silent.
 
-        @param waited: seconds since it was asked.
+        @param waited: seconds since it was asked, or since it was said to be silent.
+        @param again: whether that was said of the same attempt before.
         """
-        self._counters.timeouts += 1
-        self.tallyOf(server).failed("")
+        if not again:
+            self._counters.timeouts += 1
+            self.tallyOf(server).failed("")
         self._noteFailure(server, waited)
 
     def failed(self, server: DnsServer, error: OSError | UpstreamError | None) -> None:

@@ -111,8 +111,9 @@ class Turns:
     def silent(self, number: int, waited: float) -> None:
         """The time of a turn is over, though the answer may still come."""
         turn = self._turns[number]
+        again = turn.seconds is not None
         turn.seconds = self._seconds() - turn.began
-        self._queries.timedOut(turn.server, waited)
+        self._queries.timedOut(turn.server, waited, again)
         if turn.attempt is not None:
             turn.attempt.doubt()
 

@@ -193,8 +193,9 @@ class FakeQueries(ServerQueries):
         self.tallyOf(server).answered(answer, seconds)
         self.events.append(("answered", server))
 
-    def timedOut(self, server: DnsServer, waited: float) -> None:
-        self.tallyOf(server).failed("")
+    def timedOut(self, server: DnsServer, waited: float, again: bool = False) -> None:
+        if not again:
+            self.tallyOf(server).failed("")
         self.events.append(("timedOut", server))
 
     def failed(self, server: DnsServer, error: OSError | UpstreamError | None) -> None:

@@ -252,6 +252,9 @@ class ConnectionTests(ExchangeCase):
             self.assertEqual(self.ends, [])
             self.clock.advance(ATTEMPT_TIMEOUT)
         self.assertEqual((len(self.queries.asked), self.ends), (1, [None]))
+        # Each time counts for the order of the servers, but it is one query that has failed.
+        self.assertEqual(self.queries.events, [("timedOut", FIRST)] * ATTEMPTS)
+        self.assertEqual(self.tally(FIRST).errors, 1)
 
     def test_fails(self) -> None:
         """If its connection ends in its second time, it is asked again at once."""

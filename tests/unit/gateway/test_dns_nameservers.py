@@ -219,6 +219,8 @@ class NameServersTests(NameServersCase):
             queries.timedOut(USUAL, 1.5)
         first, _ = self.servers.reports()
         self.assertEqual((first["errors"], first["state"]), (3, "down"))
+        queries.timedOut(USUAL, 1.5, again=True)
+        self.assertEqual((self.servers.reports()[0]["errors"], self.counters.timeouts), (3, 3))
         self.assertEqual(first["trouble"], "The DNS server 192.0.2.1:53 does not answer.")
         self.servers.renew()
         first, _ = self.servers.reports()
