@@ -23,7 +23,7 @@ from nanotun.errors import (
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint, LiteralEndpoint
-from nanotun.gateway.dns.bootstrap import ServerAddresses
+from nanotun.gateway.dns.bootstrap import UNREACHED_AGE, ServerAddresses
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.interfaces import INameServer
 from nanotun.gateway.dns.message import OPT
@@ -222,8 +222,14 @@ class StreamServerTests(StreamServerCase):
 
     async def test_name(self) -> None:
         """A server that has a name is looked up; its addresses are tried in turn."""
+        asked: list[int] = []
         addresses: list[Deferred[list[str]]] = [Deferred(), Deferred()]
-        self.lookUp = lambda name, family: addresses[(4, 6).index(family)]
+
+        def lookUp(name: str, family: int) -> Deferred[list[str]]:
+            asked.append(family)
+            return addresses[(4, 6).index(family)] if len(asked) <= 2 else Deferred()
+
+        self.lookUp = lookUp
         server = self.make("tls://dns.example")
         self.ask(server)
         self.assertEqual(self.upstream.asked, [])
@@ -240,7 +246,25 @@ class StreamServerTests(StreamServerCase):
         self.assertEqual(self.upstream.asked[3].host, "2001:db8::1")
         for _ in range(3):
             self.upstream.fail(UpstreamRefused("No."))
-        self.assertEqual(len(self.heard), 2)
+        self.assertEqual((len(self.heard), asked), (2, [4, 6]))
+        # None of them was reached, so the name is soon looked up again.
+        self.clock.advance(UNREACHED_AGE)
+        self.ask(server)
+        self.assertEqual(asked, [4, 6, 4, 6])
+
+    async def test_nameRenewed(self) -> None:
+        """In another network the name is looked up again at once."""
+        asked: list[int] = []
+
+        def lookUp(name: str, family: int) -> Deferred[list[str]]:
+            asked.append(family)
+            return succeed(["192.0.2.1"])
+
+        self.lookUp = lookUp
+        server = self.make("tls://dns.example")
+        self.ask(server)
+        server.renew()
+        self.assertEqual((asked, self.upstream.cancelled), ([4, 6, 4, 6], 1))
 
     async def test_nameUnknown(self) -> None:
         """If it cannot be looked up, the sentence says what to write."""

@@ -22,6 +22,7 @@ from nanotun.errors import (
 from nanotun.gateway.dns.contexts import contextsFor, keyOf
 from nanotun.gateway.dns.servertally import ServerTally
 from nanotun.gateway.dns.troubles import Troubles
+from nanotun.upstream import tlsstream
 from tests.unit.upstream.tls_cases import CA
 
 
@@ -146,7 +147,16 @@ class ContextsTests(SynchronousTestCase):
                 ("tls://192.0.2.1", ""),
             )
         ]
+        made: list[str] = []
+        make = tlsstream.makeContext
+
+        def note(ca: str, **options: Any) -> Any:
+            made.append(ca)
+            return make(ca, **options)
+
+        self.patch(tlsstream, "makeContext", note)
         found = self.contexts(*servers)
+        self.assertEqual(made, [CA, CA, ""])
         self.assertEqual(list(found), [(CA, "tls"), (CA, "https"), ("", "tls")])
         self.assertEqual([keyOf(server) in found for server in servers], [True] * 4)
 
