@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from nanotun.config.dnsservers import literalHosts
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import firstHops
@@ -118,12 +119,35 @@ def lookUp(host: str) -> list[str]:
     return list(dict.fromkeys(str(each[4][0]) for each in found if "%" not in str(each[4][0])))
 
 
+class AskedServers:
+    """
+    The DNS servers that the daemon itself talks to: their answers come in by an interface that the
+    plan has to know.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._hosts = literalHosts(settings)
+
+    def hosts(self) -> tuple[str, ...]:
+        """Their addresses, literal ones."""
+        return self._hosts
+
+    def follow(self, settings: Settings) -> bool:
+        """
+        Use those of other settings.
+
+        @return: whether they are others than before.
+        """
+        before, self._hosts = self._hosts, literalHosts(settings)
+        return self._hosts != before
+
+
 class HostReader:
     """
     Reads the machine's state.
 
     @param wishes: what the settings ask for.
-    @param servers: literal addresses of servers that the daemon itself talks to.
+    @param servers: the literal addresses of servers that the daemon itself talks to.
     @param root: the folder of sysctls.
     @param isOwn: see L{isOwnAddress}.
     @param relatives: see L{Relatives.of}.
@@ -133,14 +157,14 @@ class HostReader:
         self,
         kernel: IKernelRoutes,
         wishes: Wishes,
-        servers: Iterable[str] = (),
+        servers: Callable[[], Iterable[str]] = tuple,
         root: str = "/proc/sys",
         isOwn: Callable[[str], bool] = isOwnAddress,
         relatives: Callable[[Collection[str]], Iterable[str]] | None = None,
     ) -> None:
         self._kernel = kernel
         self._wishes = wishes
-        self._servers = tuple(servers)
+        self._servers = servers
         self._root = root
         self._isOwn = isOwn
         self._relatives = Relatives(time.monotonic).of if relatives is None else relatives
@@ -161,7 +185,7 @@ class HostReader:
         @param hops: where proxies on this machine pass connections on to.
         @raise RoutingError: the kernel does not list its interfaces or routes.
         """
-        destinations = (*proxies, *self._servers, SOMEWHERE4, SOMEWHERE6)
+        destinations = (*proxies, *self._servers(), SOMEWHERE4, SOMEWHERE6)
         try:
             found = self._kernel.others()
             marks = tuple(dict.fromkeys(each.mark for each in found.marks))

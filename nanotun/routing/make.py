@@ -11,7 +11,6 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 
-from nanotun.config.dnsservers import literalHosts
 from nanotun.config.settings import Settings
 from nanotun.interfaces import End
 from nanotun.linux.cgroups import cgroupMount
@@ -22,7 +21,7 @@ from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.firewall import Firewall, firewallKinds, firewallLeftovers
 from nanotun.routing.firewall.cgroups import Cgroups
 from nanotun.routing.firewall.cgroupwatch import CgroupWatch
-from nanotun.routing.host import HostReader, lookUp, proxyHosts, wishesOf
+from nanotun.routing.host import AskedServers, HostReader, lookUp, proxyHosts, wishesOf
 from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.journal import Journal
 from nanotun.routing.monitor import NetworkMonitor
@@ -71,12 +70,18 @@ def makeRoutes(
         proxyHosts(settings), now, resolver.lookUp, lambda: sshPorts(os.environ), inThread
     )
     firewall = Firewall(settings)
+    servers = AskedServers(settings)
+
+    def adapt(live: Settings) -> bool:
+        others = servers.follow(live)
+        return firewall.exclude(live.excludedIPs) or others
+
     mount = cgroupMount()
     groups = [each.path for each in Cgroups(settings.onlyProcesses, mount).usual()]
     reconciler = Reconciler(
         wishes,
         cached,
-        HostReader(cached, wishes, literalHosts(settings)),
+        HostReader(cached, wishes, servers.hosts),
         exceptions,
         changes,
         Applied(Journal(settings.runDir), changes),
@@ -93,7 +98,7 @@ def makeRoutes(
         endWith,
         how,
         closedSentence(settings.lan, settings.runDir),
-        lambda live: firewall.exclude(live.excludedIPs),
+        adapt,
         lambda made: CgroupWatch(reactor, mount, groups, made),
         list(map(str, settings.onlyProcesses)),
     )

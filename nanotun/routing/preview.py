@@ -9,12 +9,11 @@ from collections.abc import Mapping
 
 from twisted.internet.defer import succeed
 
-from nanotun.config.dnsservers import literalHosts
 from nanotun.config.settings import Settings
 from nanotun.routing.changes import readSysctl
 from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.firewall import Firewall
-from nanotun.routing.host import HostReader, lookUp, proxyHosts, wishesOf
+from nanotun.routing.host import AskedServers, HostReader, lookUp, proxyHosts, wishesOf
 from nanotun.routing.interfaces import IChange, IKernelRoutes
 from nanotun.routing.make import makeChanges
 from nanotun.routing.plan import plan
@@ -47,7 +46,7 @@ def plannedChanges(
         lambda function: succeed(function()),
     )
     exceptions.readNow()
-    reader = HostReader(kernel, wishes, literalHosts(settings), root)
+    reader = HostReader(kernel, wishes, AskedServers(settings).hosts, root)
     host = reader.read(exceptions.proxies, exceptions.sshPorts, {})
     if not readSysctl(os.path.join(root, f"net/ipv4/conf/{wishes.device}/rp_filter")):
         # The device does not exist yet; it will get the values of new devices.

@@ -40,8 +40,9 @@ class Routes:
     @param endWith: ends the daemon with an exit status.
     @param how: how the daemon ends; asked by L{stop}.
     @param closed: what to log when a kill switch stays closed until somebody opens it.
-    @param exclude: has the firewall leave DNS servers in the excluded networks alone; says
-        whether that needs other rules than before.
+    @param adapt: has the firewall leave DNS servers in the excluded networks of other settings
+        alone, and takes over which servers the daemon itself asks; says whether that needs anything
+        else to be set than before.
     @param makeWatch: makes a watch of the chosen control groups from the function that it calls.
     @param only: what alone enters the tunnel, as it is written; empty for everything.
     """
@@ -61,7 +62,7 @@ class Routes:
         endWith: Callable[[int], None],
         how: Callable[[], End],
         closed: str,
-        exclude: Callable[[Settings], bool],
+        adapt: Callable[[Settings], bool],
         makeWatch: Callable[[Callable[[], None]], CgroupWatch],
         only: Sequence[str] = (),
     ) -> None:
@@ -73,7 +74,7 @@ class Routes:
         self._endWith = endWith
         self._how = how
         self._closed = closed
-        self._exclude = exclude
+        self._adapt = adapt
         self._active = False
         self._wasClosed = False
         self._follower = Follower(clock, self._follow)
@@ -133,10 +134,11 @@ class Routes:
 
     def configure(self, settings: Settings) -> None:
         """
-        Use the proxies and the excluded networks of these settings; the rules are updated once
-        the proxies' addresses are known.  Nothing happens if they are the same as before.
+        Use the proxies, the DNS servers and the excluded networks of these settings; the rules are
+        updated once the proxies' addresses are known.  Nothing happens if they are the same as
+        before.
         """
-        if self._exclude(settings):
+        if self._adapt(settings):
             self._follower.notice()
         hosts = proxyHosts(settings)
         if hosts != self._exceptions.hosts:

@@ -25,7 +25,7 @@ class MemoryRoutes:
     @ivar foreignDefault: families in whose table another program has a default route.
     @ivar foreign: what L{others} returns.
     @ivar leading: what L{uplinks} returns.
-    @ivar marks: with which L{interfaces} was asked last.
+    @ivar marks: with which L{interfaces} was asked last, and for which C{destinations}.
     @ivar asked: how often rules or routes were listed.
     @ivar closed: whether it was closed.
     """
@@ -39,6 +39,7 @@ class MemoryRoutes:
         self.foreign = Others()
         self.leading: tuple[str, ...] = ()
         self.marks: tuple[int, ...] = ()
+        self.destinations: tuple[str, ...] = ()
         self.asked = 0
         self.closed = False
         self._rules: list[Rule] = []
@@ -102,7 +103,7 @@ class MemoryRoutes:
         self, destinations: tuple[str, ...], marks: tuple[int, ...] = ()
     ) -> list[Interface]:
         """See L{IKernelRoutes.interfaces}."""
-        self.marks = marks
+        self.marks, self.destinations = marks, destinations
         return list(self.devices.values())
 
     def uplinks(self) -> tuple[str, ...]:

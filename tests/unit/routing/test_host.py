@@ -22,6 +22,7 @@ from nanotun.errors import ConfigError, RoutingError
 from nanotun.linux.users import uidOf
 from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.host import (
+    AskedServers,
     HostReader,
     chosenUsers,
     excludedUsers,
@@ -133,7 +134,7 @@ class ReaderTests(RoutingCase):
         reader = HostReader(
             cached,
             wishes,
-            ("192.0.2.53",),
+            lambda: ("192.0.2.53",),
             str(self.root),
             lambda host: host in self.own,
             lambda hosts: self.relatives if hosts else (),
@@ -145,6 +146,24 @@ class ReaderTests(RoutingCase):
         super().setUp()
         self.own: set[str] = set()
         self.relatives: tuple[str, ...] = ()
+
+    def test_servers(self) -> None:
+        """
+        By which interfaces servers answer is asked of all servers, those of C{dnsRules} too, and
+        after a change of the settings of the new ones.
+        """
+        rules = [{"domains": "corp.example", "servers": "10.0.0.53"}]
+        servers = AskedServers(settings(dns="192.0.2.53", dnsRules=rules))
+        reader = HostReader(self.kernel, Wishes("nano0"), servers.hosts, str(self.root))
+        rules[0]["servers"] = "10.0.0.54"
+        other = settings(dns="192.0.2.53", dnsRules=rules)
+        for changed, host in ((False, "10.0.0.53"), (True, "10.0.0.54")):
+            if changed:
+                self.assertTrue(servers.follow(other))
+                self.assertFalse(servers.follow(other))
+            reader.read(("9.9.9.9",), (22,), {})
+            asked = self.kernel.destinations
+            self.assertEqual(asked[:3], ("9.9.9.9", "192.0.2.53", host))
 
     def test_behind(self) -> None:
         """A proxy may be behind this machine unless its address is this machine's own."""
