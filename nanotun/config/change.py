@@ -13,7 +13,8 @@ from typing import NamedTuple
 from nanotun.config.dnsservers import serversOf, viaOf
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import PROXY, upstreamsOf
+from nanotun.config.upstreamentries import PROXY
+from nanotun.config.upstreams import upstreamsOf
 
 #: They name one another: if one of them has to wait for a restart, all do.
 _TOGETHER = (

@@ -5,21 +5,19 @@ What the relay does with queries for a name: C{dnsRules}, and names that a rule 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from nanotun.config.dnsrules import DnsAnswer, DnsRule
 from nanotun.config.domains import PatternKind
+from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import upstreamNames
+from nanotun.interfaces import DnsServer, IScript
 from nanotun.policy.lists import NO_LISTS, Lists
 from nanotun.policy.nameindex import NameIndex
 from nanotun.policy.namelist import NameList
 from nanotun.policy.names import NameSet
 from nanotun.policy.ruletable import RuleTable
-
-if TYPE_CHECKING:
-    from nanotun.config.settings import Settings
-    from nanotun.interfaces import DnsServer, IScript
 
 #: Where a rule sends flows that are refused.
 _REFUSING = ("reject", "drop")

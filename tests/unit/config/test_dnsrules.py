@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.dnsrules import DnsAnswer, DnsRule
@@ -44,7 +46,7 @@ class DnsRuleTests(SynchronousTestCase):
         """Entries keep their order, know where they are, and have one thing to say each."""
         found = makeSettings(parseFile(EXAMPLE, "n.yaml", KEYS), {}, "n.yaml").dnsRules
 
-        def rule(line: int, *domains: str, **more: object) -> DnsRule:
+        def rule(line: int, *domains: str, **more: Any) -> DnsRule:
             made = DnsRule(tuple(map(pattern, domains)), where=f"n.yaml, line {line}")
             return made._replace(**more)
 
