@@ -57,7 +57,7 @@ ASKED_LIMIT = 1000
 Ask = Callable[[str], "Deferred[bytes | None]"]
 
 
-class _Asked:
+class _NameAsked:
     """A name that is asked for: since when, and who waits."""
 
     __slots__ = ("began", "call", "waiting")
@@ -85,7 +85,7 @@ class Existence:
         self._mayAsk: Callable[[str], bool] = lambda name: False
         self._everyServer = False
         self._known: OrderedDict[str, tuple[bool, float]] = OrderedDict()
-        self._asked: dict[str, _Asked] = {}
+        self._asked: dict[str, _NameAsked] = {}
         self._restUntil = 0.0
         self._late = 0
         self._told = False
@@ -172,7 +172,7 @@ class Existence:
         """Ask whether a name exists that is not L{known}; nobody waits for the answer."""
         self._begin(name)
 
-    def _begin(self, name: str) -> _Asked | None:
+    def _begin(self, name: str) -> _NameAsked | None:
         """
         Ask for a name, unless it is asked for already.
 
@@ -181,13 +181,13 @@ class Existence:
         if name not in self._asked:
             if self._ask is None or len(self._asked) >= ASKED_LIMIT:
                 return None
-            asked = self._asked[name] = _Asked(self._clock.seconds())
+            asked = self._asked[name] = _NameAsked(self._clock.seconds())
             asked.call = self._ask(name)
             asked.call.addBoth(self._answered, name, asked)
             asked.call.addErrback(self._broke)
         return self._asked.get(name)
 
-    def _answered(self, answer: bytes | Failure | None, name: str, asked: _Asked) -> None:
+    def _answered(self, answer: bytes | Failure | None, name: str, asked: _NameAsked) -> None:
         if self._asked.get(name) is not asked:
             return
         del self._asked[name]
@@ -237,20 +237,20 @@ class Existence:
         for each in list(self._asked.values()):
             self._tell(each, True)
 
-    def _tell(self, asked: _Asked, exists: bool) -> None:
+    def _tell(self, asked: _NameAsked, exists: bool) -> None:
         waiting, asked.waiting = asked.waiting, []
         for waiter, timer in waiting:
             timer.cancel()
             waiter.callback(exists)
 
-    def _leave(self, asked: _Asked, waiter: Deferred[bool]) -> None:
+    def _leave(self, asked: _NameAsked, waiter: Deferred[bool]) -> None:
         """Somebody waits no more; the question goes on."""
         for each in asked.waiting:
             if each[0] is waiter:
                 each[1].cancel()
         asked.waiting = [each for each in asked.waiting if each[0] is not waiter]
 
-    def _giveUp(self, asked: _Asked, waiter: Deferred[bool]) -> None:
+    def _giveUp(self, asked: _NameAsked, waiter: Deferred[bool]) -> None:
         asked.waiting = [each for each in asked.waiting if each[0] is not waiter]
         waiter.callback(True)
 
