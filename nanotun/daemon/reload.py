@@ -275,7 +275,13 @@ class Live:
         yield partial(
             self._router.configure, current.judge, upstreams, debug, current.script, again
         )
-        yield partial(self._gateway.configure, settings, upstreams.byName, current.script)
+        yield partial(
+            self._gateway.configure,
+            settings,
+            upstreams.byName,
+            current.script,
+            names=current.names,
+        )
         if self._routes is not None:
             yield partial(self._routes.configure, settings)
             if current.owners is None:

@@ -154,7 +154,6 @@ def makeTunnel(
         lists = readLists(settings, os.geteuid())
     except (ConfigError, EngineError) as error:
         raise SystemExit(f"nanotun: {error}") from None
-    gateway.configure(settings, upstreams.byName, script)
     # No packet of another VPN's comes from a cell.
     vpn = None if inCell else makeVpnWatch(settings, marked, reactor)
     carrier = (lambda flow: None) if vpn is None else vpn.carrier
@@ -184,6 +183,7 @@ def makeTunnel(
     )
     device = TunnelDevice(settings, opener)
     names = namePolicy(settings, lists.lists, judge.rules.table, script)
+    gateway.configure(settings, upstreams.byName, script, names=names)
     current = Current(settings, upstreams, owners, judge, lists, names=names)
     return Tunnel(marked, engine, gateway, current, router, device, recorder, vpn)
 

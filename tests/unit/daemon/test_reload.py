@@ -92,9 +92,9 @@ class FakeFollower:
         self.names = FakeNames()
         self.trouble = TroubleLog(Clock(), Logger())
 
-    def configure(self, *arguments: Any) -> None:
+    def configure(self, *arguments: Any, **named: Any) -> None:
         """Take it over."""
-        self.calls.append(arguments)
+        self.calls.append((*arguments, *named.values()))
 
     def rulesChanged(self) -> None:
         """Note it."""
@@ -227,7 +227,7 @@ class LiveTests(LiveCase):
         self.assertIsNot(current.judge, before.judge)
         self.assertEqual(self.router.calls, [(current.judge, upstreams, True, None, False)])
         self.assertEqual(self.root.calls, [logOptions(settings)])
-        self.assertEqual(self.gateway.calls, [(settings, upstreams.byName, None)])
+        self.assertEqual(self.gateway.calls, [(settings, upstreams.byName, None, current.names)])
         self.assertEqual(self.routes.calls, [(settings,)])
         self.assertEqual(list(self.root), [upstreams])
         self.assertIs(before.upstreams.parent, None)
@@ -433,7 +433,7 @@ class LiveTests(LiveCase):
             self.assertEqual((current.owners.state, before[0].owners.state), ("started", "stopped"))
             self.assertEqual(list(self.root), [current.upstreams])
             self.assertIs(self.router.calls[-1][0], current.judge)
-            configured = current.settings, current.upstreams.byName, None
+            configured = current.settings, current.upstreams.byName, None, current.names
             self.assertEqual(self.gateway.calls[-1], configured)
             self.assertEqual(self.routes.calls[-1], (current.settings,))
             self.assertEqual(self.root.calls[-1], logOptions(current.settings))
@@ -447,7 +447,7 @@ class LiveTests(LiveCase):
         self.live.reload()
         for number, part in enumerate((self.router, self.gateway, self.routes), 2):
             before = self.live.current
-            patched = self.patch(part, "configure", lambda *_: 1 // 0)
+            patched = self.patch(part, "configure", lambda *_, **named: 1 // 0)
             self.write(f"proxy: h:{number}\nexcludedProcesses: curl")
             self.live.reload()
             patched.restore()
