@@ -21,6 +21,7 @@ from nanotun.gateway.gateway import givesFake
 from nanotun.interfaces import IOwners, IScript
 from nanotun.owners import matcherOf
 from nanotun.owners.values import Excluded, Process, ProcStat, Program
+from nanotun.policy.dnsnames import NamePolicy
 from nanotun.policy.rules import LOCAL_PROXY
 
 #: Source port of the described flow; no rule looks at it.
@@ -154,11 +155,15 @@ class HeardScript:
 
 
 def described(
-    question: Question, settings: Settings, scanned: Callable[[int], Excluded | None]
+    question: Question,
+    settings: Settings,
+    names: NamePolicy,
+    scanned: Callable[[int], Excluded | None],
 ) -> Described | None:
     """
     The flow that a question is about.
 
+    @param names: what the settings say about names.
     @param scanned: what a scan of all processes says of the one with a pid; L{None} if it is
         neither excluded nor named by a rule.
     @return: L{None} if the host is a name that has to be looked up first.
@@ -166,7 +171,7 @@ def described(
     """
     host, name = question.host, ""
     if not isAddress(host):
-        if not givesFake(settings, host):
+        if not givesFake(settings, host, names):
             return None
         host, name = SOME_FAKE, host
     known = comparable(question.name or name)

@@ -334,7 +334,7 @@ def explainHandler(
 
         try:
             question = Question(**arguments)
-            flow = described(question, current.settings, scanned)
+            flow = described(question, current.settings, current.names, scanned)
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
             raise RunningError("This is no question about a flow.") from None
         if flow is None:

@@ -319,11 +319,17 @@ def makeGateway(
     return Gateway(reactor, engine, makeDatagram, options, userOf, originalOf, system)
 
 
-def givesFake(settings: Settings, name: str) -> bool:
-    """Whether the daemon's relay answers queries for a host name with a fake address."""
+def givesFake(settings: Settings, name: str, names: NamePolicy) -> bool:
+    """
+    Whether the daemon's relay answers queries for a host name that exists with a fake address.
+
+    @param names: what the settings say about names.
+    """
     name = name.lower().rstrip(".")
     excluded = {*LOCAL, *settings.fakeIpExclude}
-    return settings.dnsMode == "fake-ip" and isFaked(name, excluded, realNames(settings))
+    if settings.dnsMode != "fake-ip" or names.serversFor(name):
+        return False
+    return isFaked(name, excluded, realNames(settings))
 
 
 def realNames(settings: Settings) -> tuple[str, ...]:

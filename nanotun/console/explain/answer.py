@@ -31,6 +31,7 @@ from nanotun.linux.connected import ConnectedNetworks
 from nanotun.linux.locality import Locality
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.linux.users import nameOf
+from nanotun.policy.dnsnames import namePolicy
 from nanotun.policy.judge import Judge
 from nanotun.policy.lists import Lists
 from nanotun.scripting.script import Script
@@ -115,7 +116,8 @@ def byTheSettings(
     @param lists: what the rules take from files.
     @param script: that of the settings.
     """
-    flow = described(question, settings, lambda pid: scanned(settings, pid))
+    names = namePolicy(settings, lists, None, script)
+    flow = described(question, settings, names, lambda pid: scanned(settings, pid))
     if flow is None:
         return LOOK_UP
     locality = Locality(time.monotonic)

@@ -356,10 +356,11 @@ class ExplainTests(ExplainCase):
         self.patch(socket, "getaddrinfo", None)
         words = ["--dns-mode", "fake-ip", "--proxy", "p.example"]
         words += ["--fake-ip-exclude", "corp.example"]
+        words += ["--dns-rule", "{domains: office.example, servers: 192.0.2.1}"]
         found = self.found("tcp", "www.example.org:443", *words)
         self.assertEqual((found["rule"], found["destination"]), ("default", "www.example.org:443"))
         self.assertIn("The relay gives the name an address of its own", found["notes"][0])
-        for name in ("a.corp.example", "p.example", "short"):
+        for name in ("a.corp.example", "p.example", "short", "a.office.example"):
             self.assertRaises(TypeError, self.found, "tcp", f"{name}:443", *words)
 
     def test_owner(self) -> None:

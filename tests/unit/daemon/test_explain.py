@@ -17,6 +17,7 @@ from nanotun.daemon.described import DescribedOwner, Question, fieldsOf, process
 from nanotun.daemon.explain import LOOK_UP, explainHandler
 from nanotun.errors import RunningError
 from nanotun.owners.values import Process, ProcStat
+from nanotun.policy.dnsnames import namePolicy
 from nanotun.policy.judge import Judge
 from nanotun.policy.lists import NO_LISTS
 from nanotun.policy.rules import LOCAL_PROXY
@@ -69,6 +70,7 @@ class HandlerCase(SynchronousTestCase):
             judge=judge,
             upstreams=upstreams,
             script=self.script,
+            names=namePolicy(settings, NO_LISTS, None),
         )
 
     def no(self, host: str) -> bool:
@@ -220,8 +222,10 @@ class ExplainHandlerTests(HandlerCase):
     def test_name(self) -> None:
         """A name has to be looked up first, unless fake-ip gives it an address."""
         self.assertEqual(self.ask(host="example.org"), LOOK_UP)
-        self.configure("--dns-mode", "fake-ip", "--fake-ip-exclude", "corp.example")
-        for host in ("a.corp.example", "proxy.example", "printer"):
+        served = "{domains: office.example, servers: 192.0.2.1}"
+        words = "--fake-ip-exclude", "corp.example", "--dns-rule", served
+        self.configure("--dns-mode", "fake-ip", *words)
+        for host in ("a.corp.example", "proxy.example", "printer", "a.office.example"):
             self.assertEqual(self.ask(host=host), LOOK_UP, host)
         found = self.ask(host="Example.org")
         self.assertEqual((found["rule"], found["destination"]), ("default", "Example.org:443"))
