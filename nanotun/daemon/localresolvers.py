@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from nanotun.addresses import DNS_PORT, GATEWAY4
 from nanotun.config.settings import Settings
@@ -21,7 +21,7 @@ from nanotun.linux.locality import isOwnAddress
 from nanotun.linux.resolvconf import readResolvConf
 from nanotun.linux.users import uidOf
 from nanotun.owners.cgroups import CgroupTree
-from nanotun.owners.interfaces import ISockets
+from nanotun.owners.interfaces import IProcesses, ISockets
 from nanotun.owners.matching import Matcher
 from nanotun.owners.sockets import KernelSockets
 from nanotun.routing.host import chosenUsers
@@ -89,28 +89,21 @@ class LocalResolvers:
 
     def _server(self) -> Iterator[str]:
         servers = readResolvConf(self._root + RESOLV_CONF).servers
-        hosts = [each for each in servers if each not in RESOLVED_STUBS]
         matcher = Matcher(self._settings.onlyProcesses, False, uidOf, os.path.realpath)
         try:
-            self._sockets.start()
+            hosts = [each for each in servers if each not in RESOLVED_STUBS and self._isOwn(each)]
+            here = (Endpoint(host, DNS_PORT) for host in hosts)
+            chosen = listenersIn(matcher, here, self._sockets, self._pathOf)
         except OSError:
             return
-        try:
-            for host in hosts:
-                if not self._isOwn(host):
-                    continue
-                found = self._sockets.listener(Endpoint(host, DNS_PORT))
-                if found and matcher.socketText(found.uid, self._pathOf(found.cgroup)):
-                    continue
-                yield (
-                    f"{RESOLV_CONF} names {host}, a DNS server on this machine, and its own "
-                    "queries leave in the clear; add its user or unit to onlyProcesses, or write "
-                    f"'nameserver {GATEWAY4}' there."
-                )
-        except OSError:
-            return
-        finally:
-            self._sockets.close()
+        for host in hosts:
+            if Endpoint(host, DNS_PORT) in chosen:
+                continue
+            yield (
+                f"{RESOLV_CONF} names {host}, a DNS server on this machine, and its own "
+                "queries leave in the clear; add its user or unit to onlyProcesses, or write "
+                f"'nameserver {GATEWAY4}' there."
+            )
 
     def _resolved(self) -> Iterator[str]:
         if not os.path.exists(self._root + RESOLVED):
@@ -131,3 +124,48 @@ class LocalResolvers:
 
     def _isChosen(self, names: frozenset[str]) -> bool:
         return not names.isdisjoint(map(str, self._settings.onlyProcesses))
+
+
+def listenersIn(
+    matcher: Matcher,
+    endpoints: Iterable[Endpoint],
+    sockets: ISockets,
+    pathOf: Callable[[int], str],
+    processes: IProcesses | None = None,
+) -> set[Endpoint]:
+    """
+    The endpoints of this machine at which somebody listens whom a matcher excludes: by the
+    socket's user, control group or unit, or as a program.
+
+    @param pathOf: from a control group's number to its path.
+    @param processes: the machine's; L{None} if the matcher knows no programs.
+    @raise OSError: the kernel does not tell.
+    """
+    sockets.start()
+    try:
+        found = set()
+        for endpoint in endpoints:
+            listener = sockets.listener(endpoint)
+            if listener and (
+                matcher.socketText(listener.uid, pathOf(listener.cgroup))
+                or (processes and _holds(matcher, listener.inode, processes))
+            ):
+                found.add(endpoint)
+        return found
+    finally:
+        sockets.close()
+
+
+def _holds(matcher: Matcher, inode: int, processes: IProcesses) -> bool:
+    """Whether a program that a matcher excludes has a socket."""
+    if not matcher.byProcesses:
+        return False
+    for pid in processes.pids():
+        stat = processes.stat(pid)
+        if stat is not None and matcher.programText(
+            pid, stat.started, processes.program(pid, stat)
+        ):
+            for descriptor in processes.descriptors(pid):
+                if processes.socketAt(pid, descriptor) == inode:
+                    return True
+    return False
