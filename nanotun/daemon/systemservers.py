@@ -74,7 +74,7 @@ BUSCTL_LIMIT = 3.0
 _OWN = (ip_network(OWN4), ip_network(OWN6))
 
 
-class Machine(NamedTuple):
+class Resolvers(NamedTuple):
     """
     What the machine says of its servers.
 
@@ -89,26 +89,27 @@ class Machine(NamedTuple):
 
 
 def choose(
-    machine: Machine, isLocal: Callable[[str], bool], device: str
+    known: Resolvers, isLocal: Callable[[str], bool], device: str
 ) -> Iterator[tuple[DnsServer, ...]]:
     """
     The servers to ask, as the module says.
 
+    @param known: what the machine says of them.
     @param isLocal: whether an address is one of this machine's.
     @param device: the name of the tunnel's interface.
     @return: the first of these is used that has servers.  Their C{via} is empty; only those of
         systemd-resolved have domains.
     """
-    named = machine.named
+    named = known.named
     others = [host for host in named if not isLocal(host)]
     if others:
         yield _plain(others)
         return
-    if machine.resolved is not None and asksResolved(named, isLocal):
-        yield _ofLinks([each for each in machine.resolved if each.link != device])
+    if known.resolved is not None and asksResolved(named, isLocal):
+        yield _ofLinks([each for each in known.resolved if each.link != device])
         # systemd-resolved itself is told to ask the gateway.
         named = tuple(host for host in named if host not in RESOLVED_STUBS)
-    yield _plain(machine.manager)
+    yield _plain(known.manager)
     yield _plain(named)
 
 
@@ -353,10 +354,10 @@ class SystemServers:
             # It has not been asked yet, or does not answer.
             hosts = self._hosts(RESOLVED_CONF)
             resolved = (LinkServers(0, "", tuple(Endpoint(host, DNS_PORT) for host in hosts)),)
-        machine = Machine(named, resolved, self._hosts(MANAGER_CONF))
+        known = Resolvers(named, resolved, self._hosts(MANAGER_CONF))
         leftOut: set[Endpoint] = set()
         servers: tuple[DnsServer, ...] = ()
-        for found in choose(machine, self._isLocal, self._settings.tunName):
+        for found in choose(known, self._isLocal, self._settings.tunName):
             local = {Endpoint(each.host, each.port) for each in found if self._isLocal(each.host)}
             circular = self._circles.among(local)
             leftOut |= circular

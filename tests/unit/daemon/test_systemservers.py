@@ -22,7 +22,7 @@ from nanotun.daemon.systemservers import (
     MANAGER_CONF,
     RESOLVED_CONF,
     Circles,
-    Machine,
+    Resolvers,
     SystemServers,
     choose,
     isUsable,
@@ -64,7 +64,7 @@ def link(
 class ChooseTests(SynchronousTestCase):
     """L{choose}."""
 
-    def chosen(self, machine: Machine) -> tuple[DnsServer, ...]:
+    def chosen(self, machine: Resolvers) -> tuple[DnsServer, ...]:
         """The first that there are."""
         return next(filter(None, choose(machine, isLocal, "nanotun0")), ())
 
@@ -73,32 +73,32 @@ class ChooseTests(SynchronousTestCase):
         links = (link("eth0", ROUTER),)
         for machine, expected in (
             # What programs ask directly.
-            (Machine((ROUTER, GLOBAL), links, (VPN,)), servers(ROUTER, GLOBAL)),
-            (Machine(("127.0.0.1", ROUTER)), servers(ROUTER)),
-            (Machine((STUB, GLOBAL), links), servers(GLOBAL)),
+            (Resolvers((ROUTER, GLOBAL), links, (VPN,)), servers(ROUTER, GLOBAL)),
+            (Resolvers(("127.0.0.1", ROUTER)), servers(ROUTER)),
+            (Resolvers((STUB, GLOBAL), links), servers(GLOBAL)),
             # systemd-resolved.
-            (Machine((STUB,), links, (VPN,)), servers(ROUTER)),
-            (Machine(("127.0.0.54",), links), servers(ROUTER)),
-            (Machine((), links, (VPN,)), servers(ROUTER)),
-            (Machine((STUB,), (), (VPN,)), servers(VPN)),
-            (Machine((STUB,), ()), ()),
+            (Resolvers((STUB,), links, (VPN,)), servers(ROUTER)),
+            (Resolvers(("127.0.0.54",), links), servers(ROUTER)),
+            (Resolvers((), links, (VPN,)), servers(ROUTER)),
+            (Resolvers((STUB,), (), (VPN,)), servers(VPN)),
+            (Resolvers((STUB,), ()), ()),
             # It does not run, or is not asked.
-            (Machine((STUB,), None, (VPN,)), servers(VPN)),
-            (Machine((STUB,), None), servers(STUB)),
-            (Machine(("127.0.0.1",), links), servers("127.0.0.1")),
+            (Resolvers((STUB,), None, (VPN,)), servers(VPN)),
+            (Resolvers((STUB,), None), servers(STUB)),
+            (Resolvers(("127.0.0.1",), links), servers("127.0.0.1")),
             # NetworkManager's dnsmasq.
-            (Machine(("127.0.0.1",), None, (VPN,)), servers(VPN)),
-            (Machine((), None, (VPN,)), servers(VPN)),
+            (Resolvers(("127.0.0.1",), None, (VPN,)), servers(VPN)),
+            (Resolvers((), None, (VPN,)), servers(VPN)),
             # Another server of this machine's.
-            (Machine(("127.0.0.1", "::1")), servers("127.0.0.1", "::1")),
-            (Machine(("192.168.1.7",)), servers("192.168.1.7")),
-            (Machine(), ()),
+            (Resolvers(("127.0.0.1", "::1")), servers("127.0.0.1", "::1")),
+            (Resolvers(("192.168.1.7",)), servers("192.168.1.7")),
+            (Resolvers(), ()),
         ):
             self.assertEqual(self.chosen(machine), expected, machine)
 
     def ofLinks(self, *links: LinkServers) -> tuple[DnsServer, ...]:
         """What becomes of the servers of interfaces."""
-        return self.chosen(Machine((), links))
+        return self.chosen(Resolvers((), links))
 
     def test_oneLink(self) -> None:
         """The only interface is asked for every name, whatever its domains are."""
