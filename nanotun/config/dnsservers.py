@@ -52,7 +52,7 @@ _LOCAL = [
 ]
 
 #: The schemes that nothing asks yet.
-_LATER = ("tcp", "tls", "https", "system")
+_LATER = ("system",)
 
 
 def checked(value: object) -> tuple[DnsServer, ...]:
@@ -364,7 +364,7 @@ def checkList(
                 key=key,
             )
         if server.scheme in _LATER:
-            raise EntryError(f"must be asked over UDP: {server} is not there yet", *place, key=key)
+            raise EntryError(f"must be written out: {server} is not there yet", *place, key=key)
 
 
 def literalHosts(settings: Settings) -> tuple[str, ...]:

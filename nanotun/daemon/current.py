@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import os
 import time
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nanotun.config.settings import Settings
 from nanotun.daemon.lists import NOTHING_READ, ReadLists, readLists
 from nanotun.daemon.upstreams import Upstreams
 from nanotun.gateway import Gateway
+from nanotun.gateway.dns.contexts import TlsContexts, contextsFor
 from nanotun.interfaces import IScript
 from nanotun.linux.connected import ConnectedNetworks
 from nanotun.linux.conntrack import originalOf
@@ -39,6 +41,7 @@ class Current(NamedTuple):
     @ivar lists: what the rules take from files.
     @ivar script: the user's; L{None} for none.
     @ivar names: what is said about queries for names.
+    @ivar contexts: how TLS is spoken with the DNS servers.
     """
 
     settings: Settings
@@ -48,6 +51,7 @@ class Current(NamedTuple):
     lists: ReadLists = NOTHING_READ
     script: Script | None = None
     names: NamePolicy = NamePolicy()
+    contexts: TlsContexts = MappingProxyType({})
 
 
 def logOptions(settings: Settings) -> LogOptions:
@@ -191,7 +195,8 @@ class Maker:
             script=script,
         )
         names = namePolicy(settings, lists.lists, judge.rules.table, script)
-        return Current(settings, upstreams, owners, judge, lists, script, names)
+        contexts = contextsFor(settings)
+        return Current(settings, upstreams, owners, judge, lists, script, names, contexts)
 
 
 def localTime() -> tuple[int, int]:

@@ -280,7 +280,8 @@ class Live:
             settings,
             upstreams.byName,
             current.script,
-            names=current.names,
+            current.contexts,
+            current.names,
         )
         if self._routes is not None:
             yield partial(self._routes.configure, settings)

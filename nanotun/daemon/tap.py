@@ -58,6 +58,7 @@ from nanotun.daemon.vpnwatch import VpnWatch, makeVpnWatch
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, makeGateway
+from nanotun.gateway.dns.contexts import contextsFor
 from nanotun.interfaces import (
     IPacketEngine,
     IPacketEngineFactory,
@@ -123,8 +124,9 @@ def makeTunnel(
     @param known: see L{Upstreams}.
     @param script: the user's; L{None} for none.
     @param directAllowed: whether that may send flows past the proxy.
-    @raise SystemExit: there is no such engine, a file that a proxy's URL or a rule names is
-        no good, or C{excludedProcesses} or a rule names an unknown user; with one sentence.
+    @raise SystemExit: there is no such engine, a file that a proxy's URL, a DNS server or a rule
+        names is no good, or C{excludedProcesses} or a rule names an unknown user; with one
+        sentence.
     """
     marked = MarkedRoute(settings.tunName, reactor.seconds)
     recorder = Recorder(LinuxBpf())
@@ -152,6 +154,7 @@ def makeTunnel(
         owners = None if inCell else ownersFor(settings, reactor, recorder, script=script)
         # Before twistd forks, so that both processes share the memory.
         lists = readLists(settings, os.geteuid())
+        contexts = contextsFor(settings)
     except (ConfigError, EngineError) as error:
         raise SystemExit(f"nanotun: {error}") from None
     # No packet of another VPN's comes from a cell.
@@ -183,8 +186,8 @@ def makeTunnel(
     )
     device = TunnelDevice(settings, opener)
     names = namePolicy(settings, lists.lists, judge.rules.table, script)
-    gateway.configure(settings, upstreams.byName, script, names=names)
-    current = Current(settings, upstreams, owners, judge, lists, names=names)
+    gateway.configure(settings, upstreams.byName, script, contexts, names)
+    current = Current(settings, upstreams, owners, judge, lists, names=names, contexts=contexts)
     return Tunnel(marked, engine, gateway, current, router, device, recorder, vpn)
 
 
@@ -416,6 +419,7 @@ def checkFiles(settings: Settings) -> Checked:
     context = UpstreamContext(reactor, settings.connectTimeout, openStream, openDatagram)
     makeAll(inDialOrder(upstreamsOf(settings)), context, lambda entry, single: single[0])
     makeOwners(ownerOptions(settings), reactor, Recorder(LinuxBpf()), soughtBy(settings))
+    contextsFor(settings)
     if settings.autoDefaultRoute:
         chosenUsers(settings.onlyProcesses)
     script = scriptFor(settings, reactor)

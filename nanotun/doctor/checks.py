@@ -24,6 +24,7 @@ from nanotun.doctor.question import questionFor
 from nanotun.engine import abi
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
+from nanotun.gateway.dns.contexts import contextsFor
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.nameservers import NameServers
 from nanotun.interfaces import DnsServer, IUpstream, ProxyURL, UpstreamContext, UpstreamSettings
@@ -158,12 +159,13 @@ def dnsChecks(
 
     def makeServers(report: Callable[[str], None]) -> NameServers:
         way = ways.__getitem__
-        return NameServers(reactor, settings, way, {}, Counters(), {}, openDatagram, report)
+        contexts = contextsFor(settings)
+        return NameServers(reactor, settings, way, contexts, Counters(), {}, openDatagram, report)
 
     def check(server: DnsServer) -> ICheck:
         place = Endpoint(server.host, server.port)
         question = questionFor(hosts, place)
-        if viaOf(settings, server) == "direct":
+        if server.scheme == "udp" and viaOf(settings, server) == "direct":
             return servers.DnsCheck(place, question, reactor, openDatagram)
         return servers.ProxiedDnsCheck(server, question, makeServers, reactor)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -21,6 +21,7 @@ from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol, Str
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.choice import ServerChoice
+from nanotun.gateway.dns.contexts import TlsContexts, trusted
 from nanotun.gateway.dns.counters import Counters, GatewayStats
 from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.lookup import Lookup, RealNames
@@ -44,9 +45,6 @@ from nanotun.interfaces import (
 from nanotun.linux.locality import Locality
 from nanotun.log.trouble import TroubleLog
 from nanotun.policy.dnsnames import NamePolicy
-
-if TYPE_CHECKING:
-    from ssl import SSLContext
 
 #: Bytes of cache for each answer that it may hold.  Most answers are far smaller.
 CACHE_BYTES = 2048
@@ -143,7 +141,7 @@ class Gateway:
         settings: Settings,
         ways: Mapping[str, IUpstream],
         script: IScript | None = None,
-        contexts: Mapping[str, SSLContext] | None = None,
+        contexts: TlsContexts | None = None,
         names: NamePolicy | None = None,
     ) -> None:
         """
@@ -154,15 +152,18 @@ class Gateway:
 
         @param ways: the upstreams of these settings by name.
         @param script: is asked about each query first; L{None} for none.
-        @param contexts: for each C{ca} of a server, and for the system's authorities under the
-            empty name, how TLS is spoken with a server; not needed without such servers.
+        @param contexts: how TLS is spoken with the servers, from L{contextsFor}; not needed
+            where none is encrypted.
         @param names: what these settings say about names; L{None} for nothing.
         """
         self._ways = ways
         self._scripted.configure(script)
         servers = serversOf(settings)
         cacheSize = settings.dnsCacheSize if settings.dnsCache else 0
+        contexts = contexts or {}
         wanted: tuple[object, ...] = servers, settings.dns, cacheSize, settings.dnsVia
+        # A file of certificates may have changed.
+        wanted += (trusted(contexts),)
         # A server that the script names goes by dnsVia.
         vias = {settings.dnsVia, *(viaOf(settings, each) for each in servers)} - {"direct"}
         if vias:
@@ -178,7 +179,7 @@ class Gateway:
                 self._reactor,
                 settings,
                 self._way,
-                contexts or {},
+                contexts,
                 self._counters,
                 before,
                 self._makeDatagram,

@@ -48,6 +48,11 @@ def contextsFor(settings: Settings) -> TlsContexts:
     return contexts
 
 
+def trusted(contexts: TlsContexts) -> object:
+    """What differs if a file has other certificates than before."""
+    return {key: context.get_ca_certs(True) for key, context in contexts.items() if key[0]}
+
+
 def keyOf(server: DnsServer) -> tuple[str, str]:
     """A server's key in L{TlsContexts}."""
     return server.ca, server.scheme

@@ -22,6 +22,7 @@ from nanotun.gateway.dns.message import Query
 from nanotun.gateway.dns.servertally import ServerTally
 from nanotun.gateway.dns.talks import FramedTalk
 from nanotun.gateway.dns.tcp import ServerStream
+from nanotun.gateway.dns.troubles import Troubles
 from nanotun.gateway.dns.udp import QuerySocket
 from nanotun.interfaces import Connection, DnsServer, IUpstream
 
@@ -37,8 +38,7 @@ class DirectServer:
     @param server: its host is a literal address.
     @param way: gives the upstream without a proxy.
     @param makeDatagram: address family to a non-blocking UDP socket, marked.
-    @param report: is given a sentence for the user when a query cannot be sent, or when the
-        server does not speak as it should on a connection.
+    @param troubles: its sentences.
     @param tally: counts what comes of the queries.
     """
 
@@ -51,7 +51,7 @@ class DirectServer:
         makeDatagram: Callable[[int], socket.socket],
         reactor: Any,
         counters: Counters,
-        report: Callable[[str], None],
+        troubles: Troubles,
         tally: ServerTally,
     ) -> None:
         self.tally = tally
@@ -60,14 +60,14 @@ class DirectServer:
         self._makeDatagram = makeDatagram
         self._reactor = reactor
         self._counters = counters
-        self._report = report
+        self._troubles = troubles
         self._stream = ServerStream(
             self._open,
             partial(FramedTalk, makeIdent),
             reactor,
             counters,
-            self._troubled,
-            self._complain,
+            troubles.notReached,
+            troubles.complain,
             Backoff(),
         )
 
@@ -97,7 +97,7 @@ class DirectServer:
                 failed,
             )
         except UpstreamError as error:
-            self._troubled(error)
+            self._troubles.notReached(error)
             raise
 
     def renew(self) -> None:
@@ -110,15 +110,3 @@ class DirectServer:
 
     def _open(self) -> Deferred[Connection]:
         return self._way().connect(LiteralEndpoint(*self._server))
-
-    def _complain(self, trouble: str) -> OSError:
-        sentence = f"The DNS server {self._server} {trouble}."
-        self._report(sentence)
-        return OSError(sentence)
-
-    def _troubled(self, error: UpstreamError) -> OSError | UpstreamError:
-        # A server that refuses or cannot be reached is asked last, and that is logged.
-        if type(error) is not UpstreamError:
-            return OSError(str(error))
-        self._report(f"A DNS query cannot be sent: {error}")
-        return error

@@ -12,21 +12,24 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from nanotun.config.dnsservers import serversOf, through, viaOf
+from twisted.internet.defer import Deferred
+
+from nanotun.config.dnsservers import bootstrapsOf, serversOf, through, viaOf
 from nanotun.config.settings import Settings
 from nanotun.gateway.dns.ask import OF_DNS, OF_RULE, OF_SCRIPT, ServerQueries
 from nanotun.gateway.dns.association import QueryAssociations
+from nanotun.gateway.dns.bootstrap import OwnLookup, ServerAddresses
+from nanotun.gateway.dns.contexts import TlsContexts, keyOf
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import DirectServer, makeIdent
 from nanotun.gateway.dns.interfaces import INameServer
 from nanotun.gateway.dns.proxied import UpstreamServer, couldFake
 from nanotun.gateway.dns.servertally import ServerTally
+from nanotun.gateway.dns.streamed import StreamServer
+from nanotun.gateway.dns.troubles import Troubles
 from nanotun.interfaces import DnsServer, IUpstream
-
-if TYPE_CHECKING:
-    from ssl import SSLContext
 
 #: Servers that only the script names, to which connections may be open at a time.
 NAMED_LIMIT = 16
@@ -69,7 +72,7 @@ class _Askers:
 
     def __init__(
         self,
-        make: Callable[[DnsServer, _Askers], INameServer],
+        make: Callable[[DnsServer, _Askers, _Wanted], INameServer],
         counters: Counters,
         report: Callable[[str], None],
         tallyOf: Callable[[DnsServer], ServerTally],
@@ -86,15 +89,16 @@ class _Askers:
     def __iter__(self) -> Iterator[DnsServer]:
         return iter(self._byServer)
 
-    def at(self, server: DnsServer) -> INameServer:
+    def at(self, server: DnsServer, wanted: _Wanted) -> INameServer:
         """
         What asks a server.
 
         @param server: its C{via} is not empty.
+        @param wanted: the list that it is in.
         """
         found = self._byServer.get(server)
         if found is None:
-            found = self._byServer[server] = self._make(server, self)
+            found = self._byServer[server] = self._make(server, self, wanted)
         return found
 
     def datagramsBy(self, via: str) -> QueryAssociations:
@@ -127,8 +131,7 @@ class NameServers:
     See the module.
 
     @param ways: gives the present upstream of a name.
-    @param contexts: for each C{ca} of a server, and for the system's authorities under the
-        empty name, how TLS is spoken with a server.
+    @param contexts: how TLS is spoken with the servers.
     @param before: the tallies of the configuration before this one; those of servers that stay
         are kept.
     @param makeDatagram: address family to a non-blocking UDP socket, marked.
@@ -143,7 +146,7 @@ class NameServers:
         reactor: Any,
         settings: Settings,
         ways: Callable[[str], IUpstream],
-        contexts: Mapping[str, SSLContext],
+        contexts: TlsContexts,
         counters: Counters,
         before: Mapping[DnsServer, ServerTally],
         makeDatagram: Callable[[int], socket.socket],
@@ -157,6 +160,7 @@ class NameServers:
         self._before = before
         self._makeDatagram = makeDatagram
         self._system = system
+        self._lookup = OwnLookup(reactor)
         self._mayFake = couldFake(settings)
         self.tallies: dict[DnsServer, ServerTally] = {}
         self._usual = self._askers(counters, report, self._tallyOf)
@@ -207,7 +211,7 @@ class NameServers:
 
     def at(self, server: DnsServer) -> INameServer:
         """What asks one server, by its own way."""
-        return self._usual.at(self._withWay(server))
+        return self._usual.at(self._withWay(server), _Wanted(self._settings.dns))
 
     def systemChanged(self) -> None:
         """The servers that C{system} stands for are others than before."""
@@ -227,6 +231,7 @@ class NameServers:
 
     def stop(self) -> None:
         """Close what is kept open.  May be called again."""
+        self._lookup.stop()
         self._usual.stop()
         self._quiet.stop()
 
@@ -270,7 +275,7 @@ class NameServers:
         ofSystem: list[DnsServer] = []
         for server, isOfSystem in self._expanded(wanted.servers):
             if server not in found and (wanted.keep is None or wanted.keep(server)):
-                found[server] = askers.at(self._withWay(server, wanted.direct))
+                found[server] = askers.at(self._withWay(server, wanted.direct), wanted)
                 if isOfSystem:
                     ofSystem.append(server)
         queries.replace(found, ofSystem)
@@ -332,27 +337,31 @@ class NameServers:
 
         return _Askers(self._make, counters, report, tallyOf, associations)
 
-    def _make(self, server: DnsServer, askers: _Askers) -> INameServer:
+    def _make(self, server: DnsServer, askers: _Askers, wanted: _Wanted) -> INameServer:
         """
         Make what asks a server.  This is the place that knows which class is for which scheme.
 
         @param server: its C{via} is not empty.
         @param askers: those that it is one of.
+        @param wanted: the list that it is in.
         """
-        way = partial(self._ways, server.via)
-        tally, counters, report = askers.tallyOf(server), askers.counters, askers.report
+        reactor, way = self._reactor, partial(self._ways, server.via)
+        tally, counters = askers.tallyOf(server), askers.counters
+        ownVia = server.via != self._settings.dnsVia
+        troubles = Troubles(server, ownVia, self._mayFake, askers.report, tally)
+        if server.scheme != "udp":
+            addresses = ServerAddresses(server, partial(self._lookUp, server, wanted), reactor)
+            context = self._contexts.get(keyOf(server))
+            return StreamServer(server, way, addresses, context, reactor, counters, troubles, tally)
         if server.via == "direct":
-            makeDatagram = self._makeDatagram
-            return DirectServer(server, way, makeDatagram, self._reactor, counters, report, tally)
+            datagram = self._makeDatagram
+            return DirectServer(server, way, datagram, reactor, counters, troubles, tally)
         datagrams = askers.datagramsBy(server.via)
-        return UpstreamServer(
-            server,
-            way,
-            datagrams,
-            self._reactor,
-            counters,
-            report,
-            self._mayFake,
-            tally,
-            ownVia=server.via != self._settings.dnsVia,
-        )
+        return UpstreamServer(server, way, datagrams, reactor, counters, troubles, tally)
+
+    def _lookUp(
+        self, server: DnsServer, wanted: _Wanted, name: str, family: int
+    ) -> Deferred[list[str]]:
+        """Look the name of a server up at others that its list, or C{dns}, has."""
+        known = bootstrapsOf(wanted.servers, server, self._settings.dns)
+        return self._lookup.resolve(name, family, self.of(known, wanted.direct, wanted.quiet))

@@ -64,7 +64,10 @@ class Troubles:
             is not to blame.
         """
         sentence = self._said(self._sentence(error))
-        isOther = isinstance(error, UpstreamProhibited | ProxyError)
+        # A proxy that carries no UDP may let no DNS out by TCP either.
+        isOther = isinstance(error, UpstreamProhibited | ProxyError) or (
+            self._server.scheme == "udp" and bool(self.where)
+        )
         if isOther or type(error) is UpstreamError:
             return UpstreamError(sentence)
         return OSError(sentence)

@@ -32,6 +32,7 @@ from nanotun.log.trouble import TroubleLog
 from nanotun.owners import OwnerOptions
 from nanotun.owners.recorder import Recorder
 from nanotun.testing import FakeNames
+from tests.unit.upstream.tls_cases import CA
 
 #: What a daemon may do that looks for flows' processes.
 ALL = frozenset({"NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH"})
@@ -227,7 +228,9 @@ class LiveTests(LiveCase):
         self.assertIsNot(current.judge, before.judge)
         self.assertEqual(self.router.calls, [(current.judge, upstreams, True, None, False)])
         self.assertEqual(self.root.calls, [logOptions(settings)])
-        self.assertEqual(self.gateway.calls, [(settings, upstreams.byName, None, current.names)])
+        self.assertEqual(
+            self.gateway.calls, [(settings, upstreams.byName, None, {}, current.names)]
+        )
         self.assertEqual(self.routes.calls, [(settings,)])
         self.assertEqual(list(self.root), [upstreams])
         self.assertIs(before.upstreams.parent, None)
@@ -275,6 +278,19 @@ class LiveTests(LiveCase):
         self.live.reload()
         settings, *_ = self.gateway.calls[-1]
         self.assertFalse(settings.dnsCache)
+
+    def test_certificates(self) -> None:
+        """Certificates of DNS servers are read anew; if they cannot be read, nothing changes."""
+        self.write(f"proxy: h:1\ndns: [{{server: 'tls://192.0.2.1', ca: {CA}}}]")
+        self.live.reload()
+        *_, contexts, _ = self.gateway.calls[-1]
+        self.assertEqual(list(contexts), [(CA, "tls")])
+        self.assertIs(self.live.current.contexts, contexts)
+        before = self.inForce()
+        self.write("proxy: h:1\ndns: [{server: 'tls://192.0.2.1', ca: /nowhere}]")
+        error = self.assertRaises(ConfigError, self.live.reload)
+        self.assertIn("check ca of the DNS server tls://192.0.2.1:853", str(error))
+        self.assertEqual(self.inForce(), before)
 
     def test_namesInClear(self) -> None:
         """A reload that has names looked up past the proxy again warns of it."""
@@ -433,7 +449,13 @@ class LiveTests(LiveCase):
             self.assertEqual((current.owners.state, before[0].owners.state), ("started", "stopped"))
             self.assertEqual(list(self.root), [current.upstreams])
             self.assertIs(self.router.calls[-1][0], current.judge)
-            configured = current.settings, current.upstreams.byName, None, current.names
+            configured = (
+                current.settings,
+                current.upstreams.byName,
+                None,
+                current.contexts,
+                current.names,
+            )
             self.assertEqual(self.gateway.calls[-1], configured)
             self.assertEqual(self.routes.calls[-1], (current.settings,))
             self.assertEqual(self.root.calls[-1], logOptions(current.settings))

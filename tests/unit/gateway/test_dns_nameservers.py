@@ -18,14 +18,18 @@ from nanotun.errors import UpstreamRefused
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.association import DOUBT
+from nanotun.gateway.dns.contexts import TlsContexts
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import DirectServer
 from nanotun.gateway.dns.nameservers import NAMED_LIMIT, NameServers, noSystem
 from nanotun.gateway.dns.proxied import UpstreamServer
 from nanotun.gateway.dns.servertally import ServerTally
+from nanotun.gateway.dns.streamed import StreamServer
 from nanotun.interfaces import DatagramLeg, DnsServer, LegKind
 from nanotun.testing import FakeUpstream
+from nanotun.upstream.tlsstream import makeContext
 from tests.unit.gateway.gateway_cases import FakeReactor, answer, ask, makeDatagram, read
+from tests.unit.upstream.tls_cases import CA
 
 USUAL = DnsServer("udp", "192.0.2.1", 53)
 OFFICE = DnsServer("udp", "10.0.0.53", 53)
@@ -58,6 +62,7 @@ class NameServersCase(SynchronousTestCase):
     def make(
         self,
         before: dict[DnsServer, ServerTally] | None = None,
+        contexts: TlsContexts | None = None,
         system: Callable[[], tuple[DnsServer, ...]] = noSystem,
         **changed: Any,
     ) -> NameServers:
@@ -66,7 +71,7 @@ class NameServersCase(SynchronousTestCase):
             self.reactor,
             replace(self.settings, **changed),
             self.ways.__getitem__,
-            {},
+            contexts or {},
             self.counters,
             before or {},
             makeDatagram,
@@ -111,6 +116,40 @@ class NameServersTests(NameServersCase):
         self.assertIsInstance(self.servers.at(USUAL._replace(via="direct")), DirectServer)
         self.assertEqual(self.servers.at(USUAL).where, " through the proxy")
         self.assertEqual(self.servers.at(USUAL._replace(via="office")).where, " through office")
+
+    def test_encrypted(self) -> None:
+        """Servers on connections are asked by their own addresses and ports, with their ca."""
+        contexts = {(CA, scheme): makeContext(CA) for scheme in ("tls", "https")}
+        servers = [
+            DnsServer("tcp", "192.0.2.1", 53),
+            DnsServer("tls", "192.0.2.2", 853, ca=CA),
+            DnsServer("https", "192.0.2.3", 443, "/dns-query", ca=CA),
+        ]
+        self.servers = self.make(contexts=contexts, dns=tuple(servers))
+        for server in servers:
+            self.assertIsInstance(self.servers.at(server), StreamServer)
+        queries = self.servers.of(tuple(servers))
+        for server in queries.order(read(ask())):
+            self.ask(queries, server)
+        asked = [(each.host, each.port) for each in self.ways["proxy"].asked]
+        self.assertEqual(asked, [("192.0.2.1", 53), ("192.0.2.2", 853), ("192.0.2.3", 443)])
+
+    def test_ownName(self) -> None:
+        """
+        A server's own name is asked for at another one of its list, by that one's way, and past
+        the proxies if all are to be asked there.
+        """
+        named = DnsServer("tls", "dns.example", 853, ca=CA)
+        other = DnsServer("tcp", "192.0.2.9", 53, via="office")
+        contexts = {(CA, "tls"): makeContext(CA)}
+        self.servers = self.make(contexts=contexts)
+        self.ask(self.servers.of((named, other)), named)
+        self.assertEqual(self.dialled("office"), ["192.0.2.9"])
+        self.ask(self.servers.of((named, other), direct=True), named)
+        self.assertEqual(self.dialled("direct"), ["192.0.2.9"])
+        # A list with nobody to ask has those of dns for it.
+        self.ask(self.servers.of((named,), quiet=True), named)
+        self.assertEqual(self.dialled("proxy"), ["192.0.2.1"])
 
     def test_oneConnection(self) -> None:
         """A server has one connection by each way, whichever lists it is in."""

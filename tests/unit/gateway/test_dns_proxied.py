@@ -25,6 +25,7 @@ from nanotun.gateway.dns.direct import DirectServer, makeIdent
 from nanotun.gateway.dns.interfaces import INameServer
 from nanotun.gateway.dns.proxied import PAUSE, UpstreamServer, couldFake
 from nanotun.gateway.dns.servertally import ServerTally
+from nanotun.gateway.dns.troubles import Troubles
 from nanotun.interfaces import DnsServer
 from nanotun.testing import FakeUpstream
 from tests.unit.gateway.gateway_cases import FakeReactor, ask, read
@@ -60,16 +61,16 @@ class UpstreamServerTests(SynchronousTestCase):
         way = lambda: self.upstream  # noqa: E731
         datagrams = QueryAssociations(self.reactor, way, self.counters, makeIdent, " through it")
         self.addCleanup(datagrams.stop)
+        server = SERVER._replace(via=via)
+        tally = ServerTally(server)
         made = UpstreamServer(
             SERVER,
             way,
             datagrams,
             self.reactor,
             self.counters,
-            self.lines.append,
-            mayFake,
-            ServerTally(SERVER._replace(via=via)),
-            ownVia,
+            Troubles(server, ownVia, mayFake, self.lines.append, tally),
+            tally,
         )
         self.addCleanup(made.stop)
         return made
@@ -84,8 +85,11 @@ class UpstreamServerTests(SynchronousTestCase):
     def test_interface(self) -> None:
         """Both ways of asking are name servers."""
         verifyObject(INameServer, self.server)
-        made: Any = (None,) * 5
-        direct = DirectServer(SERVER, lambda: self.upstream, *made)
+        server = SERVER._replace(via="direct")
+        tally = ServerTally(server)
+        troubles = Troubles(server, False, False, self.lines.append, tally)
+        none: Any = None
+        direct = DirectServer(server, lambda: self.upstream, none, none, none, troubles, tally)
         verifyObject(INameServer, direct)
         self.assertEqual((self.server.where, direct.where), (" through the proxy", ""))
 

@@ -5,6 +5,7 @@ Tests for L{nanotun.gateway.dns.troubles} and L{nanotun.gateway.dns.contexts}.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,11 +20,11 @@ from nanotun.errors import (
     UpstreamForbids,
     UpstreamRefused,
 )
-from nanotun.gateway.dns.contexts import contextsFor, keyOf
+from nanotun.gateway.dns.contexts import contextsFor, keyOf, trusted
 from nanotun.gateway.dns.servertally import ServerTally
 from nanotun.gateway.dns.troubles import Troubles
 from nanotun.upstream import tlsstream
-from tests.unit.upstream.tls_cases import CA
+from tests.unit.upstream.tls_cases import CA, CERTIFICATES
 
 
 class TroublesTests(SynchronousTestCase):
@@ -74,9 +75,12 @@ class TroublesTests(SynchronousTestCase):
         )
 
     def test_plain(self) -> None:
-        """Of plain servers, the way past the proxy is said to be in the clear."""
+        """
+        A proxy without UDP may let no DNS out, so that a plain server is not to blame.  The way
+        past it is said to be in the clear.
+        """
         kind, sentence = self.said(UpstreamRefused("No."), "proxy", "192.0.2.1", mayFake=True)
-        self.assertEqual(kind, OSError)
+        self.assertIs(kind, UpstreamError)
         self.assertIn("192.0.2.1:53 cannot be asked over TCP through the proxy: No;", sentence)
         self.assertIn("allow it there, set dnsMode: fake-ip (--dns-mode fake-ip), ", sentence)
         self.assertTrue(sentence.endswith("past the proxy, in the clear."))
@@ -159,6 +163,16 @@ class ContextsTests(SynchronousTestCase):
         self.assertEqual(made, [CA, CA, ""])
         self.assertEqual(list(found), [(CA, "tls"), (CA, "https"), ("", "tls")])
         self.assertEqual([keyOf(server) in found for server in servers], [True] * 4)
+
+    def test_trusted(self) -> None:
+        """It is told whether a file has other certificates than before, and not of the system."""
+        server, usual = parsed("tls://192.0.2.1"), parsed("https://192.0.2.1")
+        found, path = [], Path(self.mktemp()).resolve()
+        for text in (CERTIFICATES / "ca.pem", CERTIFICATES / "ca.pem", CERTIFICATES / "proxy.pem"):
+            path.write_bytes(text.read_bytes())
+            found.append(trusted(self.contexts(server._replace(ca=str(path)), usual)))
+        self.assertEqual(found[0], found[1])
+        self.assertNotEqual(found[1], found[2])
 
     def test_wrong(self) -> None:
         """A file that cannot be read is an error that names it and the server."""

@@ -25,6 +25,7 @@ from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import DirectServer
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.dns.servertally import ServerTally
+from nanotun.gateway.dns.troubles import Troubles
 from nanotun.gateway.dns.udp import BUDGET, ERRORS_LIMIT, QuerySocket
 from nanotun.interfaces import DnsServer
 from nanotun.log.trouble import TroubleLog
@@ -263,18 +264,13 @@ class ServerQueriesTests(SynchronousTestCase):
         trouble = TroubleLog(self.reactor, Logger())
         self.addCleanup(trouble.stop)
         way = FakeUpstream()
-        servers = {
-            server: DirectServer(
-                server,
-                lambda: way,
-                makeDatagram,
-                self.reactor,
-                self.counters,
-                trouble.report,
-                ServerTally(server),
+        servers = {}
+        for server in self.servers:
+            tally = ServerTally(server)
+            troubles = Troubles(server._replace(via="direct"), False, False, trouble.report, tally)
+            servers[server] = DirectServer(
+                server, lambda: way, makeDatagram, self.reactor, self.counters, troubles, tally
             )
-            for server in self.servers
-        }
         return ServerQueries(self.reactor, servers, self.counters, origin=origin)
 
     def test_ports(self) -> None:
