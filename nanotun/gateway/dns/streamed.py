@@ -23,7 +23,7 @@ from nanotun.gateway.dns.direct import makeIdent
 from nanotun.gateway.dns.interfaces import IAttempt, INameServer, ITalk
 from nanotun.gateway.dns.message import Query
 from nanotun.gateway.dns.padding import padded, unpadded
-from nanotun.gateway.dns.proxied import PAUSE, UPSTREAM_IDLE
+from nanotun.gateway.dns.proxied import UPSTREAM_IDLE
 from nanotun.gateway.dns.records import aged
 from nanotun.gateway.dns.servertally import ServerTally
 from nanotun.gateway.dns.talks import FramedTalk
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 
     from nanotun.gateway.dns.tlstalk import Sessions
 
-#: Seconds of the first pause after an encrypted server has failed, and of the longest: each
-#: further try costs it a handshake.
+#: Seconds of the first pause after a server has failed, and of the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 15.0
 
 
@@ -78,13 +77,9 @@ class StreamServer:
         self._troubles = troubles
         self._sessions: Sessions | None = None
         self._encrypted = context is not None
+        makeTalk: Callable[[], ITalk] = partial(FramedTalk, makeIdent)
         if context is not None:
             makeTalk = self._inTls(context, today)
-            delay = backOff(FIRST_PAUSE, LONGEST_PAUSE, random.random)
-        else:
-            makeTalk = partial(FramedTalk, makeIdent)
-            pause = PAUSE if self.where else 0.0
-            delay = lambda failures: pause  # noqa: E731
         self._stream = ServerStream(
             self._open,
             makeTalk,
@@ -92,7 +87,7 @@ class StreamServer:
             counters,
             self._notOpened,
             troubles.complain,
-            Backoff(delay),
+            Backoff(backOff(FIRST_PAUSE, LONGEST_PAUSE, random.random)),
             UPSTREAM_IDLE,
         )
 

@@ -27,7 +27,6 @@ from nanotun.gateway.dns.bootstrap import UNREACHED_AGE, ServerAddresses
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.interfaces import INameServer
 from nanotun.gateway.dns.message import OPT
-from nanotun.gateway.dns.proxied import PAUSE
 from nanotun.gateway.dns.servertally import ServerTally
 from nanotun.gateway.dns.streamed import FIRST_PAUSE, StreamServer, authorityOf
 from nanotun.gateway.dns.troubles import Troubles
@@ -300,20 +299,16 @@ class StreamServerTests(StreamServerCase):
         self.assertEqual((self.heard, self.lines), ([], []))
 
     async def test_pauses(self) -> None:
-        """An encrypted server is left alone after a failure, a plain one only behind a proxy."""
-        for text, via, pause in (
-            ("tls://192.0.2.1", "direct", FIRST_PAUSE),
-            ("tcp://192.0.2.1", "proxy", PAUSE),
-            ("tcp://192.0.2.1", "direct", 0.0),
-        ):
+        """A server that cannot be reached is left alone for a second, then for longer."""
+        for text, via in (("tls://192.0.2.1", "direct"), ("tcp://192.0.2.1", "proxy")):
             server = self.make(text, via)
-            self.ask(server)
-            self.upstream.fail(UpstreamRefused("No."))
-            if pause:
+            for pause in (FIRST_PAUSE, 2 * FIRST_PAUSE):
+                self.ask(server)
+                self.upstream.fail(UpstreamRefused("No."))
+                self.clock.advance(pause / 2 - 0.1)
                 self.assertRaises(OSError, self.ask, server)
-                self.clock.advance(pause)
-            self.ask(server)
-            self.upstream.fail(UpstreamRefused("No."))
+                self.clock.advance(pause / 2 + 0.1)
+        self.assertEqual(len(self.upstream.asked), 4)
 
     def test_authority(self) -> None:
         """A request's authority is as in the URL, but with the name behind #."""
