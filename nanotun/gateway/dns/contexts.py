@@ -33,8 +33,13 @@ def contextsFor(settings: Settings) -> TlsContexts:
     servers = [each for each in serversOf(settings) if each.scheme in ENCRYPTED]
     if not servers:
         return {}
-    # A start without such servers need not load OpenSSL.
+    # A start without such servers need not load OpenSSL and h2, and with them no query waits for
+    # that.
+    from nanotun.gateway.dns import tlstalk  # noqa: F401
     from nanotun.upstream.tlsstream import makeContext
+
+    if any(each.scheme == "https" for each in servers):
+        from nanotun.gateway.dns import http2  # noqa: F401
 
     contexts: dict[tuple[str, str], SSLContext] = {}
     for server in servers:
