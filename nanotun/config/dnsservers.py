@@ -51,9 +51,6 @@ _LOCAL = [
     for network in (*LOCAL_NETWORKS[4], *LOCAL_NETWORKS[6], LINK_LOCAL6, "127.0.0.0/8", "::1")
 ]
 
-#: The schemes that nothing asks yet.
-_LATER = ("system",)
-
 
 def checked(value: object) -> tuple[DnsServer, ...]:
     """
@@ -363,8 +360,6 @@ def checkList(
                 *place,
                 key=key,
             )
-        if server.scheme in _LATER:
-            raise EntryError(f"must be written out: {server} is not there yet", *place, key=key)
 
 
 def literalHosts(settings: Settings) -> tuple[str, ...]:

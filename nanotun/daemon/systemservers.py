@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from ipaddress import ip_address, ip_network
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -31,26 +31,14 @@ from zope.interface import implementer
 from nanotun.addresses import DNS_PORT, OWN4, OWN6
 from nanotun.config.dnsservers import serversOf
 from nanotun.config.settings import Settings
-from nanotun.daemon.localresolvers import (
-    RESOLV_CONF,
-    RESOLVED,
-    RESOLVED_STUBS,
-    listenersIn,
-)
-from nanotun.errors import ConfigError
+from nanotun.daemon.circles import Circles
+from nanotun.daemon.localresolvers import RESOLV_CONF, RESOLVED, RESOLVED_STUBS
 from nanotun.flow import Endpoint
 from nanotun.interfaces import DnsServer, IPart
-from nanotun.linux.cgroups import cgroupMount
 from nanotun.linux.locality import isOwnAddress
 from nanotun.linux.resolvconf import readResolvConf
 from nanotun.linux.resolvedlinks import LinkServers, resolvedServers
-from nanotun.linux.stamp import Stamp, stampAt
-from nanotun.linux.users import uidOf
-from nanotun.owners.cgroups import CgroupTree
-from nanotun.owners.interfaces import IProcesses, ISockets
-from nanotun.owners.matching import Matcher
-from nanotun.owners.processes import ProcProcesses
-from nanotun.owners.sockets import KernelSockets
+from nanotun.linux.stamp import stampAt
 from nanotun.routing.firewall.tools import SystemTools, Tools
 
 #: The servers of all interfaces, as systemd-resolved writes them down.
@@ -163,70 +151,6 @@ def busctl(tools: Tools, arguments: Sequence[str]) -> str | None:
     return None if ran is None or ran.status else ran.output
 
 
-class Circles:
-    """
-    Finds the DNS servers of this machine whose own queries would come back to the relay.
-
-    @param inCell: whether only the programs of a cell are in the tunnel.
-    @param sockets: the machine's, as are C{processes}.
-    @param pathOf: from a control group's number to its path.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        inCell: bool,
-        sockets: ISockets | None = None,
-        processes: IProcesses | None = None,
-        pathOf: Callable[[int], str] | None = None,
-    ) -> None:
-        self._settings = settings
-        self._inCell = inCell
-        self._sockets = KernelSockets(settings.tunName) if sockets is None else sockets
-        self._processes = ProcProcesses() if processes is None else processes
-        self._pathOf = (
-            CgroupTree(cgroupMount(), time.monotonic).pathOf if pathOf is None else pathOf
-        )
-
-    def configure(self, settings: Settings) -> None:
-        """Look by these settings from now on."""
-        self._settings = settings
-
-    def among(self, local: Iterable[Endpoint]) -> set[Endpoint]:
-        """
-        Those of some servers on this machine; all of them if it cannot be found out.
-
-        Past the tunnel go the queries of programs in C{excludedProcesses}, and of those that
-        are not in C{onlyProcesses}, if there are any.
-        """
-        servers = set(local)
-        settings = self._settings
-        if self._inCell or not settings.autoDefaultRoute or not servers:
-            return set()
-        try:
-            captured = servers
-            if settings.onlyProcesses:
-                captured = self._listening(Matcher(settings.onlyProcesses, *self._how), servers)
-            return captured - self._listening(
-                Matcher(settings.excludedProcesses, *self._how), captured
-            )
-        except (OSError, ConfigError):
-            return servers
-
-    @property
-    def _how(self) -> tuple[bool, Callable[[str], int], Callable[[str], str]]:
-        return False, uidOf, os.path.realpath
-
-    def _listening(self, matcher: Matcher, servers: set[Endpoint]) -> set[Endpoint]:
-        matcher.resolvePaths()
-        matcher.bindPids(self._startOf)
-        return listenersIn(matcher, servers, self._sockets, self._pathOf, self._processes)
-
-    def _startOf(self, pid: int) -> int | None:
-        stat = self._processes.stat(pid)
-        return None if stat is None else stat.started
-
-
 @implementer(IPart)
 class SystemServers:
     """
@@ -258,7 +182,7 @@ class SystemServers:
         nameOf: Callable[[int], str] = socket.if_indextoname,
         root: str = "",
     ) -> None:
-        self._settings = settings
+        self._settings = lambda: settings
         self._circles = circles
         self._seconds = seconds
         self._inThread = inThread
@@ -268,7 +192,7 @@ class SystemServers:
         self._nameOf = nameOf
         self._root = root
         self._servers: tuple[DnsServer, ...] = ()
-        self._stamps: tuple[Stamp | None, ...] | None = None
+        self._seen: tuple[object, ...] = ()
         self._lookAt = 0.0
         self._links: tuple[LinkServers, ...] | None = None
         self._asking = self._askAgain = False
@@ -280,11 +204,26 @@ class SystemServers:
         now = self._seconds()
         if self._runs and now >= self._lookAt:
             self._lookAt = now + LOOK_PAUSE
-            stamps = tuple(stampAt(self._root + path) for path in FILES)
-            if stamps != self._stamps:
-                self._stamps = stamps
+            settings = self._settings()
+            seen = (
+                settings.excludedProcesses,
+                settings.onlyProcesses,
+                *(stampAt(self._root + path) for path in FILES),
+            )
+            if seen != self._seen:
+                self._seen = seen
                 self._read()
         return self._servers
+
+    def hosts(self) -> tuple[str, ...]:
+        """
+        The servers' addresses, as known without a look; none if no list has C{system}.  Those of
+        a link are left out, because it is clear where they are.
+        """
+        if not self._isUsed:
+            return ()
+        found = dict.fromkeys(each.host for each in self._servers)
+        return tuple(host for host in found if "%" not in host)
 
     def start(self) -> None:
         """See L{IPart.start}.  Reads the files; systemd-resolved is asked meanwhile."""
@@ -297,29 +236,24 @@ class SystemServers:
         """See L{IPart.stop}."""
         self._runs = False
 
-    def configure(self, settings: Settings) -> None:
-        """Choose servers by these settings from now on."""
+    def follow(self, settings: Callable[[], Settings]) -> None:
+        """Choose servers by the settings that this gives; a reload is noticed like a new file."""
         self._settings = settings
-        self._circles.configure(settings)
-        self._lookAnew()
 
     def networkMoved(self) -> None:
         """Read everything again, because interfaces can have other servers without any file."""
-        self._lookAnew()
+        self._seen = ()
+        self._lookAt = self._seconds()
+        if self._isUsed:
+            self()
 
     @property
     def _isUsed(self) -> bool:
-        return any(server.scheme == "system" for server in serversOf(self._settings))
+        return any(server.scheme == "system" for server in serversOf(self._settings()))
 
     @property
     def _resolvedRuns(self) -> bool:
         return os.path.exists(self._root + RESOLVED)
-
-    def _lookAnew(self) -> None:
-        self._stamps = None
-        self._lookAt = self._seconds()
-        if self._isUsed:
-            self()
 
     def _read(self) -> None:
         """Read the files, and have systemd-resolved asked if it counts."""
@@ -355,11 +289,12 @@ class SystemServers:
             hosts = self._hosts(RESOLVED_CONF)
             resolved = (LinkServers(0, "", tuple(Endpoint(host, DNS_PORT) for host in hosts)),)
         known = Resolvers(named, resolved, self._hosts(MANAGER_CONF))
+        settings = self._settings()
         leftOut: set[Endpoint] = set()
         servers: tuple[DnsServer, ...] = ()
-        for found in choose(known, self._isLocal, self._settings.tunName):
+        for found in choose(known, self._isLocal, settings.tunName):
             local = {Endpoint(each.host, each.port) for each in found if self._isLocal(each.host)}
-            circular = self._circles.among(local)
+            circular = self._circles.among(local, settings)
             leftOut |= circular
             servers = tuple(
                 each for each in found if Endpoint(each.host, each.port) not in circular
@@ -419,3 +354,21 @@ def shown(servers: Iterable[DnsServer]) -> str:
         f"{each} ({', '.join(each.domains)})" if each.domains else str(each) for each in servers
     ]
     return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
+
+
+def makeSystemServers(
+    settings: Settings, reactor: Any, inCell: bool, changed: Callable[[], object]
+) -> SystemServers:
+    """
+    The part that knows this machine's servers.
+
+    @param inCell: whether the clients are in the cell of C{nanotun run}.
+    @param changed: see L{SystemServers}.
+    """
+
+    def inThread(function: Callable[[], Any]) -> Deferred[Any]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), function)
+
+    return SystemServers(
+        settings, Circles(settings.tunName, inCell), reactor.seconds, inThread, changed
+    )

@@ -53,6 +53,7 @@ from nanotun.daemon.requests import (
 from nanotun.daemon.scripts import describeScript, scriptFor
 from nanotun.daemon.service import NanotunService, Parts
 from nanotun.daemon.signals import Signals
+from nanotun.daemon.systemservers import SystemServers, makeSystemServers
 from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.daemon.vpnwatch import VpnWatch, makeVpnWatch
 from nanotun.engine.probe import offloadWorks
@@ -104,6 +105,7 @@ class Tunnel(NamedTuple):
     device: TunnelDevice
     recorder: Recorder
     vpn: VpnWatch | None
+    system: SystemServers
 
 
 def makeTunnel(
@@ -131,6 +133,7 @@ def makeTunnel(
     marked = MarkedRoute(settings.tunName, reactor.seconds)
     recorder = Recorder(LinuxBpf())
     askers = Askers(KernelSockets(settings.tunName))
+    system = makeSystemServers(settings, reactor, inCell, lambda: gateway.systemChanged())
     try:
         engine = engineFactory(settings.stackMode).createEngine(reactor, settings.udpTimeout)
         gateway = makeGateway(
@@ -142,6 +145,7 @@ def makeTunnel(
             userOf=(lambda flow: None) if inCell else askers.find,
             # No firewall redirects what is in a cell.
             originalOf=(lambda flow: None) if inCell else originalOf,
+            system=system,
         )
         # The flow and the check of a proxy that is down are one line.
         trouble = TroubleLog(reactor, Logger(namespace="nanotun.upstream"))
@@ -188,7 +192,7 @@ def makeTunnel(
     names = namePolicy(settings, lists.lists, judge.rules.table, script)
     gateway.configure(settings, upstreams.byName, script, contexts, names)
     current = Current(settings, upstreams, owners, judge, lists, names=names, contexts=contexts)
-    return Tunnel(marked, engine, gateway, current, router, device, recorder, vpn)
+    return Tunnel(marked, engine, gateway, current, router, device, recorder, vpn, system)
 
 
 def makeService(options: Options) -> IService:
@@ -208,7 +212,7 @@ def makeService(options: Options) -> IService:
         raise SystemExit(f"nanotun: {error}") from None
     opener = LinuxTunOpener(offloadWorks)
     tunnel = makeTunnel(settings, opener, reactor, inCell=False, script=script)
-    marked, engine, gateway, current, router, device, recorder, vpn = tunnel
+    marked, engine, gateway, current, router, device, recorder, vpn, system = tunnel
     current = current._replace(script=script)
     maker = Maker(reactor, gateway, router.trouble, marked, recorder, current.judge.carrier)
     root = LoggedService(logOptions(settings), twistd, reactor)
@@ -220,7 +224,14 @@ def makeService(options: Options) -> IService:
     if settings.autoDefaultRoute:
         ask, networkChanged = gateway.names.resolve, gateway.clearCache
         routes = makeRoutes(
-            settings, reactor, ask, networkChanged, options.confirm, end, ending.how
+            settings,
+            reactor,
+            ask,
+            networkChanged,
+            options.confirm,
+            end,
+            ending.how,
+            system.hosts,
         )
     privileges = makePrivileges(
         settings, twistd, config, current.owners is not None, leftovers is not None
@@ -239,6 +250,7 @@ def makeService(options: Options) -> IService:
         root,
         reactor,
     )
+    system.follow(lambda: live.current.settings)
     reload = reloadHandler(live, notifier)
     report = makeReport(
         live, config, device, engine, gateway, router, routes, recorder, time.monotonic
@@ -263,14 +275,14 @@ def makeService(options: Options) -> IService:
     # is changed before the lock is held.
     alone = makeAlone(settings)
     recording = () if privileges.lacking(SEARCHING) else (recorder,)
-    before = (signals, *recording, privileges, lock, alone, live, marked)
+    before = (signals, *recording, privileges, lock, alone, live, marked, system)
     undo = routes or leftovers
     # Twice, because excluded processes go on connecting while the routes are set.
     older = OlderConnections(live, lambda: 0 if routes is None else routes.report()["changes"])
     routing = (older,) if undo is None else (older, undo, older)
 
     loss = DeviceLoss(settings.tunName, ending, end, settings.autoDefaultRoute)
-    followers = (gateway.networkMoved, live.networkMoved)
+    followers = (gateway.networkMoved, system.networkMoved, live.networkMoved)
     watch = NetworkWatch(
         reactor,
         partial(NetworkMonitor, reactor),
@@ -336,7 +348,7 @@ def makeCellService(
     reactor = steadyReactor()
     settings = options.settings
     tunnel = makeTunnel(settings, opener, reactor, True, known, script, directAllowed)
-    marked, engine, gateway, current, router, device, *_ = tunnel
+    marked, engine, gateway, current, router, device, *_, system = tunnel
     root = MultiService()
     context = UpstreamContext(
         reactor,
@@ -365,9 +377,9 @@ def makeCellService(
         None,
         partial(waysOut, settings),
         router.associations,
-        (gateway.networkMoved, current.upstreams.networkMoved),
+        (gateway.networkMoved, system.networkMoved, current.upstreams.networkMoved),
     )
-    before = (marked,) if script is None else (script, marked)
+    before = (marked, system) if script is None else (script, marked, system)
     parts = Parts(device, engine, gateway, router, before, after=(watch, patience))
     notices = (
         *options.notices,

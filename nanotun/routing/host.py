@@ -123,14 +123,19 @@ class AskedServers:
     """
     The DNS servers that the daemon itself talks to: their answers come in by an interface that the
     plan has to know.
+
+    @param system: the literal addresses of those that C{system} stands for.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, system: Callable[[], tuple[str, ...]] = lambda: ()
+    ) -> None:
         self._hosts = literalHosts(settings)
+        self._system = system
 
     def hosts(self) -> tuple[str, ...]:
         """Their addresses, literal ones."""
-        return self._hosts
+        return (*self._hosts, *self._system())
 
     def follow(self, settings: Settings) -> bool:
         """

@@ -42,6 +42,7 @@ def makeRoutes(
     confirmSeconds: int,
     endWith: Callable[[int], None],
     how: Callable[[], End],
+    systemHosts: Callable[[], tuple[str, ...]],
     kernel: IKernelRoutes | None = None,
 ) -> Routes:
     """
@@ -50,6 +51,7 @@ def makeRoutes(
 
     @param ask: looks a name up at the relay's servers; takes the name and 4 or 6.
     @param how: how the daemon ends, asked at its end.
+    @param systemHosts: the literal addresses of this machine's own DNS servers, if they are asked.
     @param kernel: where to set the routes; by default this machine's kernel.
     """
     cached = CachedRoutes(kernel or NetlinkRoutes())
@@ -70,7 +72,7 @@ def makeRoutes(
         proxyHosts(settings), now, resolver.lookUp, lambda: sshPorts(os.environ), inThread
     )
     firewall = Firewall(settings)
-    servers = AskedServers(settings)
+    servers = AskedServers(settings, systemHosts)
 
     def adapt(live: Settings) -> bool:
         others = servers.follow(live)

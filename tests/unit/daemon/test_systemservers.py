@@ -15,22 +15,22 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from nanotun.config.keys import KEYS
+from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.config.settings import Settings, flagValue, makeSettings
+from nanotun.daemon.circles import Circles
 from nanotun.daemon.localresolvers import RESOLV_CONF, RESOLVED
 from nanotun.daemon.systemservers import (
     LOOK_PAUSE,
     MANAGER_CONF,
     RESOLVED_CONF,
-    Circles,
     Resolvers,
     SystemServers,
     choose,
     isUsable,
 )
-from nanotun.flow import Endpoint, Protocol
+from nanotun.flow import Endpoint
 from nanotun.interfaces import DnsServer, IPart
 from nanotun.linux.resolvedlinks import LinkServers
-from nanotun.testing.owners import FakeProcesses, FakeSockets
 
 ROUTER, VPN, GLOBAL = "192.168.1.1", "10.8.0.1", "9.9.9.9"
 STUB = "127.0.0.53"
@@ -159,85 +159,13 @@ class ChooseTests(SynchronousTestCase):
             self.assertTrue(isUsable(host), host)
 
 
-class CirclesTests(SynchronousTestCase):
-    """L{Circles}."""
-
-    HERE = Endpoint("127.0.0.1", 53)
-
-    def setUp(self) -> None:
-        """A name server on this machine."""
-        self.sockets = FakeSockets()
-        self.processes = FakeProcesses()
-        inode = self.sockets.add(Protocol.TCP, self.HERE, uid=53, cgroup=7, listens=True)
-        self.processes.spawn(70, "/usr/sbin/dnsmasq")
-        self.processes.spawn(71, "/usr/sbin/unbound", uid=53)
-        self.processes.files[71][5] = inode
-
-    def circular(self, inCell: bool = False, **values: str) -> bool:
-        """Whether its queries would come back."""
-        circles = Circles(
-            settings(**values),
-            inCell,
-            self.sockets,
-            self.processes,
-            lambda number: "/system.slice/unbound.service" if number == 7 else "",
-        )
-        found = circles.among([self.HERE])
-        self.assertIn(found, (set(), {self.HERE}))
-        self.assertTrue(self.sockets.closed)
-        return bool(found)
-
-    def test_everybody(self) -> None:
-        """Under autoDefaultRoute they would, and neither without it nor in a cell."""
-        self.assertTrue(self.circular())
-        self.assertFalse(self.circular(autoDefaultRoute="false"))
-        self.assertFalse(self.circular(inCell=True))
-
-    def test_excluded(self) -> None:
-        """Not if it is excluded: by its user, its unit, its program or its process."""
-        for excluded in (
-            "uid:53",
-            "unit:unbound.service",
-            "cgroup:/system.slice",
-            "unbound",
-            "/usr/sbin/unbound",
-            "pid:71",
-        ):
-            self.assertFalse(self.circular(excludedProcesses=excluded), excluded)
-        for excluded in ("uid:54", "unit:dnsmasq.service", "dnsmasq", "pid:70", "pid:999"):
-            self.assertTrue(self.circular(excludedProcesses=excluded), excluded)
-
-    def test_only(self) -> None:
-        """Nor if only others are in the tunnel."""
-        self.assertFalse(self.circular(onlyProcesses="uid:54"))
-        self.assertTrue(self.circular(onlyProcesses="uid:53"))
-
-    def test_nobody(self) -> None:
-        """If nobody is found to listen, or the kernel does not tell, they would, to be safe."""
-        self.sockets.open.clear()
-        self.assertTrue(self.circular(excludedProcesses="uid:53"))
-        self.sockets.failure = OSError(1, "no")
-        self.assertTrue(self.circular(excludedProcesses="uid:53"))
-
-    def test_configure(self) -> None:
-        """New settings count from then on."""
-        circles = Circles(settings(), False, self.sockets, self.processes, lambda number: "")
-        self.assertTrue(circles.among([self.HERE]))
-        circles.configure(settings(excludedProcesses="uid:53"))
-        self.assertFalse(circles.among([self.HERE]))
-
-
 class FakeCircles(Circles):
     """Finds what the test says."""
 
     def __init__(self) -> None:
         self.found: set[str] = set()
-        self.configured: list[Settings] = []
 
-    def configure(self, settings: Settings) -> None:
-        self.configured.append(settings)
-
-    def among(self, local: Any) -> set[Endpoint]:
+    def among(self, local: Any, settings: Settings) -> set[Endpoint]:
         return {each for each in local if each.host in self.found}
 
 
@@ -324,7 +252,7 @@ class SystemServersTests(SynchronousTestCase):
 
     def test_unused(self) -> None:
         """Where no list has system, nothing is read until somebody asks all the same."""
-        self.system.configure(self.using("udp"))
+        self.system.follow(lambda: self.using("udp"))
         self.system.start()
         self.system.networkMoved()
         self.assertEqual((self.changes, self.threads), ([], []))
@@ -452,6 +380,18 @@ class SystemServersTests(SynchronousTestCase):
         self.system.networkMoved()
         self.assertEqual((self.after(), self.threads, self.changes), ((), [], []))
 
+    def test_hosts(self) -> None:
+        """Their addresses are told if system is used, but for those of a link."""
+        self.assertEqual(self.system.hosts(), ())
+        self.put(RESOLV_CONF, ROUTER, "fe80::1%eth0", GLOBAL)
+        self.system.start()
+        self.assertEqual(self.system.hosts(), (ROUTER, GLOBAL))
+        self.put(RESOLV_CONF, ROUTER)
+        self.clock.advance(LOOK_PAUSE)
+        self.assertEqual(self.system.hosts(), (ROUTER, GLOBAL))
+        self.system.follow(lambda: self.using("udp"))
+        self.assertEqual(self.system.hosts(), ())
+
     def test_circle(self) -> None:
         """A server that would ask the relay is left out, with one warning."""
         self.put(RESOLV_CONF, "127.0.0.1", "::1")
@@ -461,10 +401,17 @@ class SystemServersTests(SynchronousTestCase):
         self.system.networkMoved()
         (line,) = self.lines
         self.assertIn("dns: system leaves out 127.0.0.1, because that server's own", line)
+
+    def test_reload(self) -> None:
+        """Once a reload excludes that server's queries from the tunnel, it is asked."""
+        self.put(RESOLV_CONF, "127.0.0.1")
+        self.circles.found = {"127.0.0.1"}
+        self.system.start()
         self.circles.found = set()
-        self.system.configure(self.settings)
-        self.assertEqual(self.circles.configured, [self.settings])
-        self.assertEqual(self.system(), servers("127.0.0.1", "::1"))
+        self.assertEqual(self.after(), ())
+        other = replace(self.settings, excludedProcesses=(Selector(SelectorKind.UID, "53"),))
+        self.system.follow(lambda: other)
+        self.assertEqual(self.after(), servers("127.0.0.1"))
 
     def test_nothing(self) -> None:
         """Where no server is left there is one warning with the reason, each time anew."""

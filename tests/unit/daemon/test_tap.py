@@ -17,6 +17,7 @@ from zope.interface.verify import verifyObject
 from nanotun.config.options import Options
 from nanotun.control.lock import InstanceLock
 from nanotun.daemon import privileges
+from nanotun.daemon.localresolvers import RESOLV_CONF
 from nanotun.daemon.networkwatch import NetworkWatch
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.older import OlderConnections
@@ -25,10 +26,12 @@ from nanotun.daemon.privileges import Privileges, makePrivileges
 from nanotun.daemon.reload import Live
 from nanotun.daemon.service import NanotunService
 from nanotun.daemon.signals import Signals
+from nanotun.daemon.systemservers import SystemServers
 from nanotun.daemon.tap import checkFiles, engineFactory, makeCellService, makeService, origins
 from nanotun.errors import ConfigError, EngineError
 from nanotun.flow import Decision, Endpoint, Flow, Protocol, Verdict
-from nanotun.interfaces import IPacketEngine, IPacketEngineFactory
+from nanotun.gateway.dns.message import readQuery
+from nanotun.interfaces import DnsServer, IPacketEngine, IPacketEngineFactory
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.owners.recorder import Recorder
 from nanotun.routing.routes import Routes
@@ -36,6 +39,7 @@ from nanotun.testing import FakeScript, MemoryTunOpener
 from nanotun.upstream.group.sole import SoleUpstream
 from tests import ROOT
 from tests.countryfile import countries
+from tests.unit.gateway.gateway_cases import ask
 
 
 def python(code: str) -> str:
@@ -139,11 +143,32 @@ class MakeServiceTests(SynchronousTestCase):
         for arguments in ((), ("--auto-route",)):
             tunnel = self.tunnel(self.options("direct://", *arguments))
             (live,) = (part for part in tunnel.parts.before if isinstance(part, Live))
+            (system,) = (part for part in tunnel.parts.before if isinstance(part, SystemServers))
             (watch,) = (part for part in tunnel.parts.after if isinstance(part, NetworkWatch))
             routes = [part for part in tunnel.parts.after if isinstance(part, Routes)]
-            followers = [cast(Any, tunnel.parts.gateway), live, *routes]
+            followers = [cast(Any, tunnel.parts.gateway), system, live, *routes]
             self.assertEqual(watch._followers, tuple(each.networkMoved for each in followers))
             self.assertEqual(cast(Any, watch._device)._lost, tunnel._loss.report)
+
+    def test_system(self) -> None:
+        """The gateway asks this machine's own servers as soon as they are known."""
+        root = self.mktemp()
+        os.makedirs(f"{root}/etc")
+        Path(root + RESOLV_CONF).write_text("nameserver 192.0.2.7")
+        for service in (
+            makeService(self.options("direct://", "--dns", "system")),
+            makeCellService(self.options("direct://", "--dns", "system"), MemoryTunOpener(), print),
+        ):
+            parts = next(s for s in cast(Any, service) if type(s) is NanotunService).parts
+            (system,) = (part for part in parts.before if isinstance(part, SystemServers))
+            servers = parts.gateway._nameServers
+            queries = servers.of((DnsServer("system"),))
+            self.assertEqual(queries.order(readQuery(ask())), ())
+            system._root = root
+            system.start()
+            (server,) = queries.order(readQuery(ask()))
+            self.assertEqual(server.host, "192.0.2.7")
+            system.stop()
 
     def tunnel(self, options: Options) -> NanotunService:
         """The service that contains the tunnel."""
@@ -313,7 +338,7 @@ class MakeServiceTests(SynchronousTestCase):
         tunnel, upstreams = cast(Any, root)
         self.assertIsInstance(tunnel, NanotunService)
         self.assertFalse(tunnel.running or opener.devices)
-        self.assertEqual([type(part) for part in tunnel.parts.before], [MarkedRoute])
+        self.assertEqual([type(part) for part in tunnel.parts.before], [MarkedRoute, SystemServers])
         self.assertEqual([type(part) for part in tunnel.parts.after], [NetworkWatch, Patience])
         flow = Flow(1, Protocol.TCP, Endpoint("198.18.0.2", 1), Endpoint("169.254.169.254", 80))
         self.assertEqual(tunnel.parts.router._judge.judge(flow).verdict, Verdict.REJECT)

@@ -165,6 +165,14 @@ class ReaderTests(RoutingCase):
             asked = self.kernel.destinations
             self.assertEqual(asked[:3], ("9.9.9.9", "192.0.2.53", host))
 
+    def test_systemServers(self) -> None:
+        """So do those of this machine's own that are asked at the moment."""
+        hosts = ["192.168.1.1"]
+        servers = AskedServers(settings(dns="192.0.2.53"), lambda: tuple(hosts))
+        self.assertEqual(servers.hosts(), ("192.0.2.53", "192.168.1.1"))
+        hosts.append("10.8.0.1")
+        self.assertEqual(servers.hosts(), ("192.0.2.53", "192.168.1.1", "10.8.0.1"))
+
     def test_behind(self) -> None:
         """A proxy may be behind this machine unless its address is this machine's own."""
         self.assertEqual(self.read().behind, ("9.9.9.9",))
