@@ -53,6 +53,11 @@ class Current(NamedTuple):
     names: NamePolicy = NamePolicy()
     contexts: TlsContexts = MappingProxyType({})
 
+    @property
+    def forNames(self) -> tuple[Script | None, TlsContexts, NamePolicy]:
+        """What the gateway looks names up by, besides the settings and the upstreams."""
+        return self.script, self.contexts, self.names
+
 
 def logOptions(settings: Settings) -> LogOptions:
     """How these settings say to log."""

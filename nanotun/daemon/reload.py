@@ -275,14 +275,7 @@ class Live:
         yield partial(
             self._router.configure, current.judge, upstreams, debug, current.script, again
         )
-        yield partial(
-            self._gateway.configure,
-            settings,
-            upstreams.byName,
-            current.script,
-            current.contexts,
-            current.names,
-        )
+        yield partial(self._gateway.configure, settings, upstreams.byName, *current.forNames)
         if self._routes is not None:
             yield partial(self._routes.configure, settings)
             if current.owners is None:
