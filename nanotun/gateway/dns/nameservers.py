@@ -190,7 +190,8 @@ class NameServers:
         found = self._lists.get(wanted)
         if found is None:
             isMain = servers == self._settings.dns
-            origin = OF_DNS if isMain or keep is not None else OF_RULE
+            isRules = any(servers == rule.servers for rule in self._settings.dnsRules)
+            origin = OF_RULE if isRules and not isMain else OF_DNS
             key = b"" if isMain and keep is None else wanted.key(origin)
             found = self._lists[wanted] = self._made(wanted, key, "" if quiet else origin)
         return found

@@ -12,6 +12,7 @@ from typing import Any, cast
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.config.dnsrules import DnsRule
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
 from nanotun.errors import UpstreamRefused
@@ -385,10 +386,19 @@ class LineTests(NameServersCase):
 
     def test_rule(self) -> None:
         """Of a rule's servers, the error sends nobody to dns."""
+        servers = self.make(dnsRules=(DnsRule((), (OFFICE,)),))
         self.assertEqual(
-            self.silence(self.servers.of((OFFICE,)), OFFICE),
+            self.silence(servers.of((OFFICE,)), OFFICE),
             "No server of a rule in dnsRules answers through the proxy (10.0.0.53:53), so DNS "
             "queries for its domains go unanswered; give the rule one that does.",
+        )
+
+    def test_part(self) -> None:
+        """Of some of the servers of dns, such as those that another's name is asked of, it does."""
+        self.assertEqual(
+            self.silence(self.servers.of((USUAL,)), USUAL),
+            "No server of dns answers through the proxy (192.0.2.1:53), so DNS queries go "
+            "unanswered; set dns to one that does.",
         )
 
     def test_named(self) -> None:
