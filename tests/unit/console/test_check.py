@@ -54,6 +54,10 @@ class CheckTests(ConsoleCase):
         for text, sentence in (
             ("proxy: h\nmtu: 1\n", "line 2: mtu must be"),
             ("proxy: https://h?ca=/nowhere.pem\n", "/nowhere.pem"),
+            (
+                "proxy: h\ndns: [{server: 'tls://192.0.2.1', ca: /nowhere.pem}]\n",
+                "The certificates in /nowhere.pem cannot be read (No such file or directory); check",
+            ),
             ("", "no proxy is set"),
             (
                 "proxy: h\nrules:\n  - {to: direct, domains: 'file:/nowhere.txt'}\n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -241,10 +242,15 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertNotIn("secret", told[0])
 
     def test_noCertificates(self) -> None:
-        """A missing file of certificates ends it with one sentence."""
+        """A missing file of certificates, of a proxy or a DNS server, ends it with one sentence."""
         options = self.options("https://h?ca=/nowhere/ca.pem")
         error = self.assertRaises(SystemExit, makeService, options)
         self.assertIn("/nowhere/ca.pem", str(error.code))
+        options = self.options("h")
+        server = DnsServer("tls", "192.0.2.1", 853, ca="/nowhere/ca.pem")
+        options.settings = replace(options.settings, dns=(server,))
+        error = self.assertRaises(SystemExit, makeService, options)
+        self.assertIn("check ca of the DNS server tls://192.0.2.1:853", str(error.code))
 
     def test_upstreams(self) -> None:
         """Upstreams by name are made as well, and so are files that they name checked."""
