@@ -56,7 +56,7 @@ class CheckTests(ConsoleCase):
             ("proxy: https://h?ca=/nowhere.pem\n", "/nowhere.pem"),
             (
                 "proxy: h\ndns: [{server: 'tls://192.0.2.1', ca: /nowhere.pem}]\n",
-                "The certificates in /nowhere.pem cannot be read (No such file or directory); check",
+                "The certificates in /nowhere.pem cannot be read (No such file or directory)",
             ),
             ("", "no proxy is set"),
             (
