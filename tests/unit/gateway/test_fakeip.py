@@ -22,6 +22,7 @@ from nanotun.gateway.dns.made import TTL
 from nanotun.gateway.dns.message import NXDOMAIN, PTR
 from nanotun.gateway.dns.records import readLifetime
 from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.gateway.dns.trace import Trace
 from nanotun.gateway.fakeip import front
 from nanotun.gateway.fakeip.answers import FakeAnswers
 from nanotun.gateway.fakeip.existence import WAIT
@@ -191,6 +192,19 @@ class FakeDnsTests(SynchronousTestCase):
         codes = [(rcode(each), each[6:12]) for each in self.got]
         nothing = b"\0\0\0\1\0\0"
         self.assertEqual(codes, [(0, nothing)] * 5 + [(NXDOMAIN, nothing)] * 2)
+
+    def test_trace(self) -> None:
+        """Whoever wants to know is told what has answered."""
+        self.names()
+        traces = [Trace() for _ in range(5)]
+        for trace, name in zip(traces, ("a", "a", "no", "b", "nas"), strict=True):
+            wire = ask(f"{name}.local" if name == "nas" else f"{name}.example")
+            self.dns.query(wire, "c", self.got.append, trace=trace)
+            self.tell()
+        self.queries.answer(answer(wire))
+        stages = [trace.stage for trace in traces]
+        # There is one address only.
+        self.assertEqual(stages, ["fake", "fake", "absent", "limit", "server"])
 
     def test_unasked(self) -> None:
         """Names of one label, and what has no address, are not asked for."""

@@ -25,12 +25,14 @@ from nanotun.flow import Datagram, Endpoint, Flow, Known, Protocol, ScriptReply
 from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
 from nanotun.gateway.dns.message import NXDOMAIN, SERVFAIL
+from nanotun.gateway.fakeip.existence import WAIT
 from nanotun.gateway.gateway import realNames
 from nanotun.interfaces import DnsServer, UpstreamSettings
 from nanotun.policy.dnsnames import NamePolicy
 from nanotun.testing import FakeScript, FakeUpstream
 from nanotun.upstream.schemes.table import parseProxyURL
 from tests.unit.gateway.gateway_cases import (
+    HTTPS,
     FakeEngine,
     FakeReactor,
     answer,
@@ -510,6 +512,21 @@ class GatewayTests(SynchronousTestCase):
             self.gateway.configure(other, self.ways, names=names)
             self.app(ask("no.example", ident=sent))
             self.assertEqual(rcode(self.engine.sent[-1][0].payload), 0)
+
+    def test_recordsInClear(self) -> None:
+        """If some servers are asked past the proxy, none hears of a name's HTTPS records."""
+        here, away = self.settings.dns[0], DnsServer("udp", "192.0.2.1", 53, via="proxy")
+        settings = replace(self.settings, dnsMode="fake-ip", dns=(here, away))
+        self.remake(settings)
+        for number, servers in enumerate(((here, away), (away,))):
+            self.gateway.configure(replace(settings, dns=servers), self.ways)
+            self.app(ask("a.example"), ask("a.example", HTTPS))
+            self.reactor.advance(WAIT)
+            # One association is for questions that nobody has asked, one for those of clients.
+            self.assertEqual(len(self.proxy.families), (1, 3)[number])
+        self.assertRaises(BlockingIOError, self.server.recv, 600)
+        self.gateway.stop()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_served(self) -> None:
         """Under fake-ip, names that have servers of their own are left to servers."""
