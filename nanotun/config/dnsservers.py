@@ -113,7 +113,7 @@ def _addresses(made: DnsServer, value: object) -> tuple[str, ...]:
     given = value if isinstance(value, list) else [value]
     if not 1 <= len(given) <= ADDRESS_LIMIT:
         raise ConfigError(f"must be 1 to {ADDRESS_LIMIT} IP addresses, not {len(given)}")
-    found = {}
+    found: dict[str, None] = {}
     for each in given:
         host = _literal(str(each))
         if not host:
