@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -91,7 +91,7 @@ class WholeTests(TlsTalkCase):
     def test_flight(self) -> None:
         """Queries from before the handshake go out with its end: two flights in all."""
         talk, server = self.make(), TlsServer()
-        keys = [talk.send(ask()) for _ in range(3)]
+        keys = [cast(bytes, talk.send(ask())) for _ in range(3)]
         self.feed(talk, server.receive(talk.outgoing()))
         server.receive(talk.outgoing())
         self.assertEqual(server.heard, framed(*(key + ask()[2:] for key in keys)))
@@ -103,7 +103,7 @@ class WholeTests(TlsTalkCase):
         messages = [answer(ask(ident=ident)) + bytes(1000) for ident in range(3)]
         expected = [Heard(message[:2], message) for message in messages]
         self.assertEqual(self.feed(talk, server.say(framed(*messages))), expected)
-        key = talk.send(ask())
+        key = cast(bytes, talk.send(ask()))
         server.receive(talk.outgoing())
         self.assertEqual(server.heard, framed(key + ask()[2:]))
 
