@@ -78,7 +78,7 @@ class NamePolicy:
         default: str = PROXY,
     ) -> None:
         self.hasServers = any(rule.servers for rule in rules)
-        self.notices = (_OVERRULED,) if anyWay and rejected is not None else ()
+        self.notices: tuple[str, ...] = (_OVERRULED,) if anyWay and rejected is not None else ()
         self._said = [_saying(number, rule) for number, rule in enumerate(rules, start=1)]
         self._sets = [NameSet(rule.domains, lists.names) for rule in rules]
         self._index = NameIndex([rule.domains for rule in rules])
