@@ -117,13 +117,17 @@ class _Askers:
 
     def renew(self) -> None:
         """See L{INameServer.renew}."""
-        for each in (*self._byWay.values(), *self._byServer.values()):
-            each.renew()
+        for associations in self._byWay.values():
+            associations.renew()
+        for asked in self._byServer.values():
+            asked.renew()
 
     def stop(self) -> None:
         """See L{INameServer.stop}."""
-        for each in (*self._byWay.values(), *self._byServer.values()):
-            each.stop()
+        for associations in self._byWay.values():
+            associations.stop()
+        for asked in self._byServer.values():
+            asked.stop()
 
 
 class NameServers:
