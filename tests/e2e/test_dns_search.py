@@ -41,8 +41,8 @@ class SearchChecks(DNSCase):
         watch = Tcpdump(self.lab.app, self.directory, "up0", "port", "53")
         self.addCleanup(watch.stop)
         self.watch = watch
-        given = {"dns": [IPV4.world], "dnsVia": "proxy", "dnsStateFile": ""}
-        return self.daemon(dnsMode="fake-ip", **given | settings)
+        given: dict[str, object] = {"dnsMode": "fake-ip", "dnsVia": "proxy", "dnsStateFile": ""}
+        return self.daemon(**given | {"dns": [IPV4.world]} | settings)
 
     def lookUp(self, name: str) -> str:
         """What glibc finds, as a program of the app calls it."""
@@ -77,6 +77,23 @@ class SearchChecks(DNSCase):
         self.assertEqual(self.lookUp("absent"), "")
         self.assertEqual(self.watch.destinations(), {})
         self.assertEndsWell(daemon)
+
+    def test_records(self) -> None:
+        """HTTPS records arrive with ALPN and ECH keys, but without an address, over UDP and TCP,
+        and the servers are asked for them through the proxy only."""
+        server = self.nameServer(IPV4.world)
+        proxy = self.dante().url()
+        for mode, hinted in (("fake-ip", False), ("normal", True)):
+            daemon = self.fakes(proxy=proxy, dnsMode=mode)
+            for transport in ("+notcp", "+tcp"):
+                (data,) = self.ask(transport, "web.lab", "HTTPS").data
+                self.assertIn("alpn=h2", data)
+                self.assertIn("ech=AEUAAA==", data)
+                for hint in ("10.1.2.5", "fd00::5"):
+                    self.assertEqual(hint in data, hinted, data)
+            self.assertEqual(self.watch.destinations(), {})
+            self.assertEndsWell(daemon)
+        self.assertEqual(self.asked(server), {"web.lab"})
 
     def test_forbidden(self) -> None:
         """If the proxy forbids DNS, names get addresses soon, and one line says why."""

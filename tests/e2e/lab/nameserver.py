@@ -63,6 +63,7 @@ server:
   local-data: "host.lab. {ttl} IN AAAA fd00::123"
   local-data: "short.lab. 2 IN A 10.1.2.4"
   local-data: 'svc.lab. {ttl} IN HTTPS 1 . alpn="h2" ipv4hint=10.1.2.3 ech="AEX+DQ=="'
+  local-data: "web.lab. {ttl} IN HTTPS 1 . alpn=h2 ipv4hint=10.1.2.5 ech=AEUAAA== ipv6hint=fd00::5"
 {texts}
   local-zone: "any.lab." redirect
   local-data: "any.lab. {ttl} IN A 10.9.9.9"
@@ -79,7 +80,8 @@ def _texts(name: str, count: int) -> str:
 class Unbound(Server):
     """
     Unbound, for the zone C{lab.}: C{host} (A and AAAA), C{short} (a TTL of 2 s), C{svc} (an
-    HTTPS record), C{big} (2.7 KB of TXT), C{huge} (60 KB of TXT), and every name below C{any}.
+    HTTPS record), C{web} (one with more hints), C{big} (2.7 KB of TXT), C{huge} (60 KB of TXT),
+    and every name below C{any}.
     """
 
     def __init__(
