@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from nanotun.addresses import DNS_PORT, isAddress
+from nanotun.addresses import DNS_PORT
 from nanotun.config.dnsservers import goesBare, serversOf, viaOf
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import firstHops, wayOf
@@ -20,7 +20,7 @@ from nanotun.flow import Datagram, Endpoint, Flow, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol, Strangers
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.ask import ServerQueries
-from nanotun.gateway.dns.choice import ServerChoice
+from nanotun.gateway.dns.choice import ServerChoice, makeChoice
 from nanotun.gateway.dns.contexts import TlsContexts, trusted
 from nanotun.gateway.dns.counters import Counters, GatewayStats
 from nanotun.gateway.dns.interfaces import IAnswering
@@ -108,6 +108,7 @@ class Gateway:
         self._configured: tuple[object, ...] = ()
         self._system = system
         self._nameServers: NameServers | None = None
+        self._choice: ServerChoice | None = None
         self._wentBare = False
         # What nanotun looks up itself has a fake address for the apps.
         answered = AnsweredNames(wanted=lambda name: not self._isFaked(name))
@@ -169,7 +170,10 @@ class Gateway:
         if vias:
             # A connection that is open leads through the previous proxy.
             wanted += {via: wayOf(settings, via) for via in vias}, settings.connectTimeout
-        if wanted != self._configured:
+        policy = NamePolicy() if names is None else names
+        others = wanted != self._configured
+        anew = False
+        if others:
             goBare = any(goesBare(settings, each) for each in servers)
             anew = self._wentBare and not goBare
             self._wentBare = goBare or goesBare(settings, DnsServer("udp"))
@@ -186,12 +190,16 @@ class Gateway:
                 self._trouble.report,
                 self._system,
             )
-            choice = self._choiceOf(settings, self._nameServers)
+        assert self._nameServers is not None
+        real = realNames(settings)
+        choice = makeChoice(settings, self._nameServers, policy, self._bootstraps, real)
+        if others:
             self._relay.configure(choice, cacheSize, cacheSize * CACHE_BYTES, anew)
+        elif self._choice is None or not choice.sameAs(self._choice):
+            self._relay.rechoose(choice)
+        self._choice = choice
         if self._fakeDns is not None:
-            assert self._nameServers is not None
-            policy = NamePolicy() if names is None else names
-            self._fakeDns.configure(settings, realNames(settings), self._nameServers, policy)
+            self._fakeDns.configure(settings, real, self._nameServers, policy)
 
     def start(self) -> None:
         """
@@ -267,14 +275,6 @@ class Gateway:
             cached=len(self._relay.cache),
             cachedBytes=self._relay.cache.size,
         )
-
-    def _choiceOf(self, settings: Settings, servers: NameServers) -> ServerChoice:
-        own: frozenset[str] = frozenset()
-        if self._bootstraps and not all(goesBare(settings, each) for each in settings.dns):
-            # Exact names only: with all names below them, whoever can have one looked up could
-            # send something in the clear.
-            own = frozenset(name for name in realNames(settings) if not isAddress(name))
-        return ServerChoice(servers, settings.dns, own)
 
     def _serversAt(self, server: Endpoint) -> ServerQueries:
         """The queries to a server that the script names."""

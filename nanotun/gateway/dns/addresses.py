@@ -150,6 +150,27 @@ def isWithin(name: bytes, zone: bytes) -> bool:
     return offset == end
 
 
+def nameShown(labels: bytes) -> str:
+    """
+    Any name as text: bytes that are no letters, digits, hyphens or underscores are written as
+    in a zone file (RFC 1035, section 5.1), C{\\\\032}.
+
+    @param labels: from L{readName}.
+    """
+    parts = []
+    offset = 0
+    while offset < len(labels):
+        end = offset + 1 + labels[offset]
+        label = labels[offset + 1 : end]
+        parts.append("".join(chr(each) if _isPlain(each) else f"\\{each:03}" for each in label))
+        offset = end
+    return ".".join(parts)
+
+
+def _isPlain(byte: int) -> bool:
+    return (chr(byte).isalnum() and byte < 128) or byte in b"-_"
+
+
 def questionName(query: Query) -> str:
     """The name in a query's question, as from L{nameText}."""
     question = query.question

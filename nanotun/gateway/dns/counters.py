@@ -17,6 +17,7 @@ class Counters:
     @ivar fakesRefused: queries that C{dnsMode: fake-ip} answered by SERVFAIL, because too many
         fake addresses were in use.
     @ivar absent: queries for names that C{dnsMode: fake-ip} found out not to exist.
+    @ivar private: queries for names behind private addresses, answered here.
     @ivar scripted: queries that the user's script has decided about.
     @ivar joined: queries that shared the answer to an identical one under way, or
         repeated it.
@@ -43,6 +44,7 @@ class Counters:
         self.faked = 0
         self.fakesRefused = 0
         self.absent = 0
+        self.private = 0
         self.scripted = 0
         self.joined = 0
         self.upstream = 0
@@ -100,3 +102,4 @@ class GatewayStats(NamedTuple):
     notQueries: int
     passed: int
     absent: int
+    private: int

@@ -46,6 +46,7 @@ from nanotun.gateway.dns.message import (
     isTransfer,
     readQuery,
 )
+from nanotun.gateway.dns.privatezones import ZONES
 from nanotun.gateway.dns.trace import Trace
 
 
@@ -138,8 +139,7 @@ class DnsRelay:
         if asked is None:
             if trace is not None:
                 trace.stage = "private"
-            denial = made.deny(wire, query, NXDOMAIN)
-            reply(errorReply(wire, query, SERVFAIL) if choice is None else denial)
+            reply(errorReply(wire, query, SERVFAIL) if choice is None else self._deny(wire, query))
             return True
         return self._exchanges.ask(wire, query, waiter, asked, servers is not None)
 
@@ -219,6 +219,12 @@ class DnsRelay:
         for each in (self._before, self._servers):
             if each is not None:
                 each.stop()
+
+    def _deny(self, wire: bytes, query: Query) -> bytes:
+        """The answer about a name that is nobody else's business."""
+        self.counters.private += 1
+        isZone = query.question[:-5].lower() in ZONES
+        return made.deny(wire, query, NOERROR if isZone else NXDOMAIN)
 
     def _malformed(self, wire: bytes, reply: Callable[[bytes], None]) -> bool:
         self.counters.malformed += 1

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from nanotun.flow import Endpoint, ScriptReply
 from nanotun.gateway.dns import made, message
-from nanotun.gateway.dns.addresses import readName
+from nanotun.gateway.dns.addresses import nameShown, readName
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.message import (
@@ -77,27 +77,6 @@ TYPES = {
 WAITING_LIMIT = 1000
 
 _COUNTS = struct.Struct("!HH")
-
-
-def nameShown(labels: bytes) -> str:
-    """
-    Any name as text: bytes that are no letters, digits, hyphens or underscores are written as
-    in a zone file (RFC 1035, section 5.1), C{\\\\032}.
-
-    @param labels: from L{readName}.
-    """
-    parts = []
-    offset = 0
-    while offset < len(labels):
-        end = offset + 1 + labels[offset]
-        label = labels[offset + 1 : end]
-        parts.append("".join(chr(each) if _isPlain(each) else f"\\{each:03}" for each in label))
-        offset = end
-    return ".".join(parts)
-
-
-def _isPlain(byte: int) -> bool:
-    return (chr(byte).isalnum() and byte < 128) or byte in b"-_"
 
 
 @implementer(IAnswering)

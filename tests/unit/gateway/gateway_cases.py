@@ -22,6 +22,7 @@ from nanotun.gateway.dns.message import Query, readQuery
 from nanotun.gateway.dns.nameservers import NameServers
 from nanotun.gateway.dns.servertally import ServerTally
 from nanotun.interfaces import DnsServer
+from nanotun.policy.dnsnames import NamePolicy
 
 A, NS, CNAME, SOA, TXT, AAAA, OPT, HTTPS = 1, 2, 5, 6, 16, 28, 41, 65
 
@@ -230,7 +231,7 @@ class FakeNameServers(NameServers):
 
 def choiceOf(queries: ServerQueries) -> ServerChoice:
     """A choice of these servers for each query."""
-    return ServerChoice(FakeNameServers(queries), ())
+    return ServerChoice(FakeNameServers(queries), (), NamePolicy())
 
 
 class FakeEngine:

@@ -19,6 +19,7 @@ from nanotun.gateway.dns.trace import Trace
 from nanotun.gateway.fakeip.answers import FakeAnswers
 from nanotun.gateway.fakeip.front import FakeDns
 from nanotun.gateway.fakeip.pool import FakePool
+from nanotun.policy.dnsnames import NamePolicy
 from nanotun.testing import FakeScript
 from tests.unit.gateway.gateway_cases import (
     FIRST,
@@ -57,7 +58,7 @@ class TracingCase(SynchronousTestCase):
 
     def choice(self) -> ServerChoice:
         """The servers by name."""
-        made = ChoiceByName(FakeNameServers(self.usual), ())
+        made = ChoiceByName(FakeNameServers(self.usual), (), NamePolicy())
         made.office = self.office
         return made
 
@@ -119,7 +120,7 @@ class RelayTests(TracingCase):
         self.trace("a.example")
         self.usual.answer(answer(ask("a.example")))
         plain = FakeNameServers(self.usual)
-        self.relay.rechoose(ServerChoice(plain, ()))
+        self.relay.rechoose(ServerChoice(plain, (), NamePolicy()))
         self.trace("a.corp", "first")
         self.relay.rechoose(self.choice())
         self.trace("a.corp", "second")
@@ -140,7 +141,7 @@ class RelayTests(TracingCase):
         self.relay.configure(choiceOf(fresh), 10, 100_000, anew=True)
         self.assertEqual([rcode(each) for each in self.got], [SERVFAIL])
         self.assertEqual([each.wire for each in fresh.asked], [ask("a.example")])
-        nobody = ChoiceByName(FakeNameServers(fresh), ())
+        nobody = ChoiceByName(FakeNameServers(fresh), (), NamePolicy())
         self.trace("b.private")
         self.relay.configure(nobody, 10, 100_000, anew=True)
         self.assertEqual([rcode(each) for each in self.got], [SERVFAIL] * 2)
