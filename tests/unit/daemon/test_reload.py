@@ -32,7 +32,6 @@ from nanotun.log.trouble import TroubleLog
 from nanotun.owners import OwnerOptions
 from nanotun.owners.recorder import Recorder
 from nanotun.testing import FakeNames
-from tests.unit.upstream.tls_cases import CA
 
 #: What a daemon may do that looks for flows' processes.
 ALL = frozenset({"NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH"})
@@ -278,19 +277,6 @@ class LiveTests(LiveCase):
         self.live.reload()
         settings, *_ = self.gateway.calls[-1]
         self.assertFalse(settings.dnsCache)
-
-    def test_certificates(self) -> None:
-        """Certificates of DNS servers are read anew; if they cannot be read, nothing changes."""
-        self.write(f"proxy: h:1\ndns: [{{server: 'tls://192.0.2.1', ca: {CA}}}]")
-        self.live.reload()
-        *_, contexts, _ = self.gateway.calls[-1]
-        self.assertEqual(list(contexts), [(CA, "tls")])
-        self.assertIs(self.live.current.contexts, contexts)
-        before = self.inForce()
-        self.write("proxy: h:1\ndns: [{server: 'tls://192.0.2.1', ca: /nowhere}]")
-        error = self.assertRaises(ConfigError, self.live.reload)
-        self.assertIn("check ca of the DNS server tls://192.0.2.1:853", str(error))
-        self.assertEqual(self.inForce(), before)
 
     def test_namesInClear(self) -> None:
         """A reload that has names looked up past the proxy again warns of it."""
