@@ -87,7 +87,7 @@ class ServersTests(ProgramsCase):
         for manner in baddns.manners(made):
             handler = baddns.Counted(manner.handler)
             port = self.peer(handler).port
-            way = ("+tcp", "-p", str(port))
+            way: tuple[str, ...] = ("+tcp", "-p", str(port))
             if manner.scheme != "tcp":
                 way = self.options(manner.scheme == "https", port)
             got = kdig(self.lab.world, IPV4.world, *way, "host.lab", "A", wait=2)

@@ -221,7 +221,8 @@ class ServerStream:
         self._singles = self._singles + 1 if connection.single else 0
         if self._singles == SINGLES:
             self._complain("closes the connection after each query, so that each takes a new one")
-        again, failed = [], []
+        again: list[StreamQuery] = []
+        failed: list[StreamQuery] = []
         for asked in connection.take():
             (again if connection.worked and not asked.retried else failed).append(asked)
         for asked in again:
