@@ -10,7 +10,8 @@ own gateway, they are the servers of whoever answers there::
 
 nanotun's own addresses, and the servers of its own interface, are always left out.
 
-Changes are noticed by the stamps of the files, at most once a second and only while somebody asks.
+Changes are noticed by the stamps of the files, which are looked at once a second: what is in the
+cache would otherwise be given long after a change.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -156,7 +158,6 @@ class SystemServers:
     """
     See the module.  Called, it gives the servers of the moment, and may call C{changed} before.
 
-    @param seconds: a monotonic clock.
     @param inThread: calls a function in a thread and returns a Deferred.
     @param changed: called when the servers are others than before.
     @param run: see L{resolvedServers}.
@@ -171,7 +172,7 @@ class SystemServers:
         self,
         settings: Settings,
         circles: Circles,
-        seconds: Callable[[], float],
+        clock: Any,
         inThread: Callable[
             [Callable[[], tuple[LinkServers, ...] | None]],
             Deferred[tuple[LinkServers, ...] | None],
@@ -184,7 +185,9 @@ class SystemServers:
     ) -> None:
         self._settings = lambda: settings
         self._circles = circles
-        self._seconds = seconds
+        self._seconds = clock.seconds
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = clock
         self._inThread = inThread
         self._changed = changed
         self._run = partial(busctl, SystemTools()) if run is None else run
@@ -229,12 +232,13 @@ class SystemServers:
         """See L{IPart.start}.  Reads the files; systemd-resolved is asked meanwhile."""
         self._runs = True
         self._lookAt = self._seconds()
-        if self._isUsed:
-            self()
+        self._loop.start(LOOK_PAUSE)
 
     def stop(self) -> None:
         """See L{IPart.stop}."""
         self._runs = False
+        if self._loop.running:
+            self._loop.stop()
 
     def follow(self, settings: Callable[[], Settings]) -> None:
         """Choose servers by the settings that this gives; a reload is noticed like a new file."""
@@ -244,12 +248,15 @@ class SystemServers:
         """Read everything again, because interfaces can have other servers without any file."""
         self._seen = ()
         self._lookAt = self._seconds()
-        if self._isUsed:
-            self()
+        self._look()
 
     @property
     def _isUsed(self) -> bool:
         return any(server.scheme == "system" for server in serversOf(self._settings()))
+
+    def _look(self) -> None:
+        if self._isUsed:
+            self()
 
     @property
     def _resolvedRuns(self) -> bool:
@@ -369,6 +376,4 @@ def makeSystemServers(
     def inThread(function: Callable[[], Any]) -> Deferred[Any]:
         return deferToThreadPool(reactor, reactor.getThreadPool(), function)
 
-    return SystemServers(
-        settings, Circles(settings.tunName, inCell), reactor.seconds, inThread, changed
-    )
+    return SystemServers(settings, Circles(settings.tunName, inCell), reactor, inThread, changed)

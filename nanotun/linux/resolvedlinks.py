@@ -39,7 +39,7 @@ class LinkServers(NamedTuple):
     """
     The servers of one interface, or those of F{resolved.conf}, which belong to none.
 
-    @ivar index: the interface's number; 0 for none.
+    @ivar number: the interface's; 0 for none.
     @ivar link: its name; empty for none.
     @ivar servers: in the order in which they are tried; a link-local address has its interface
         behind C{%}.
@@ -48,7 +48,7 @@ class LinkServers(NamedTuple):
     @ivar isDefault: whether they are asked for names in nobody's domains, too.
     """
 
-    index: int
+    number: int
     link: str
     servers: tuple[Endpoint, ...]
     domains: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -180,7 +181,8 @@ class ServerAddresses:
         if not self._isFixed:
             self._until = -math.inf
 
-    def _take(self, results: list[tuple[bool, list[str] | Failure]]) -> None:
+    def _take(self, results: list[Any]) -> None:
+        # Of each family, whether it was looked up, and its addresses or a failure.
         self._asking = False
         waiting, self._waiting = self._waiting, []
         found: list[str] = []

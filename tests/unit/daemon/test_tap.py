@@ -162,7 +162,7 @@ class MakeServiceTests(SynchronousTestCase):
         ):
             parts = next(s for s in cast(Any, service) if type(s) is NanotunService).parts
             (system,) = (part for part in parts.before if isinstance(part, SystemServers))
-            servers = parts.gateway._nameServers
+            servers = cast(Any, parts.gateway)._nameServers
             queries = servers.of((DnsServer("system"),))
             self.assertEqual(queries.order(readQuery(ask())), ())
             system._root = root

@@ -14,8 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from nanotun.gateway.dns import http2
-from nanotun.gateway.dns.http2 import FRAME_LIMIT, LARGEST, STREAM_LIMIT, HttpTalk
+from nanotun.gateway.dns.http2 import FRAME_LIMIT, STREAM_LIMIT, HttpTalk
 from nanotun.gateway.dns.interfaces import ITalk
+from nanotun.gateway.dns.message import LARGEST
 from nanotun.gateway.dns.talks import Heard, TalkError
 from tests.unit.gateway.http2_cases import ANSWER, WIRE, HttpServer
 
@@ -75,6 +76,10 @@ class HttpTalkTests(SynchronousTestCase):
             found.append(heard)
         self.assertEqual(*found)
         return found[0]
+
+    def heardOf(self, *more: tuple[bytes, bytes], status: bytes = b"200") -> Heard:
+        """What is heard of an answer with these headers."""
+        return self.heard(lambda key: self.server.reply(key, *more, status=status))
 
     def assertBreaks(self, text: str, data: bytes) -> None:
         """These bytes end the connection, for a reason that has this text."""
@@ -149,7 +154,7 @@ class HttpTalkTests(SynchronousTestCase):
     def test_ages(self) -> None:
         """An age that is no number counts as none, and one without end has a limit."""
         for text, age in ((b"-3", 0), (b"soon", 0), (b"9" * 5000, 0), (b"9" * 19, 1 << 31)):
-            heard = self.heard(lambda key, text=text: self.server.reply(key, (b"age", text)))
+            heard = self.heardOf((b"age", text))
             self.assertEqual((heard.answer, heard.age), (ANSWER, age))
 
     def test_statuses(self) -> None:
@@ -166,7 +171,7 @@ class HttpTalkTests(SynchronousTestCase):
             (b"204", "204 (No Content); look at that server"),
             (b"2000000000000000000000", "0; look at that server"),
         ):
-            heard = self.heard(lambda key, status=status: self.server.reply(key, status=status))
+            heard = self.heardOf(status=status)
             self.assertEqual(heard.trouble, f"answers with HTTP status {text}")
             self.assertEqual((heard.answer, heard.again), (b"", False))
 
@@ -178,7 +183,7 @@ class HttpTalkTests(SynchronousTestCase):
             (b"a\xff\tb" + b"x" * 99, "a\\xff\\tb" + "x" * 56),
         ):
             kind = (b"content-type", media)
-            heard = self.heard(lambda key, kind=kind: self.server.reply(key, kind))
+            heard = self.heardOf(kind)
             wanted = f"answers with {text} instead of a DNS message; check the path in its URL"
             self.assertEqual(heard.trouble, wanted)
 
