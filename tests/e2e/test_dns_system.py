@@ -8,11 +8,13 @@ import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.case import engines
 from tests.e2e.lab import nameserver, resolved, toydns
-from tests.e2e.lab.daemon import Daemon
+from tests.e2e.lab.daemon import Daemon, launch
 from tests.e2e.lab.process import Child, waitUntil
 from tests.e2e.lab.topology import IPV4, IPV6
 from tests.e2e.lab.udp import Address, UDPServer
@@ -20,7 +22,7 @@ from tests.e2e.schemes import ProgramsCase
 from tests.e2e.test_dns import NOWHERE, DNSCase
 from tests.e2e.test_resolved import CONFIG
 
-ETC = """\
+ENTER = """\
 mount --bind "$1" /etc
 mount --bind "$2" /run
 shift 2
@@ -34,6 +36,24 @@ FOLLOWED = 2.0
 def elsewhere(server: UDPServer, query: bytes, client: Address) -> None:
     """Answer as no other server does."""
     server.sock.sendto(toydns.answer(query, "10.7.7.7"), client)
+
+
+class Apart(Daemon):
+    """
+    A daemon with an F{/etc} and a F{/run} of its own.
+
+    @param machine: the folder that has both.
+    """
+
+    def __init__(self, machine: Path, *arguments: Any, **settings: object) -> None:
+        self._machine = machine
+        super().__init__(*arguments, **settings)
+
+    def launched(self, settings: Mapping[str, object]) -> Child:
+        """Start it there."""
+        enter = ["unshare", "--mount", "sh", "-ec", ENTER, "sh"]
+        prefix = [*enter, str(self._machine / "etc"), str(self._machine / "run")]
+        return launch(self._namespace, self.directory, settings, prefix=prefix)
 
 
 class SystemChecks(DNSCase, ProgramsCase):
@@ -71,9 +91,20 @@ class SystemChecks(DNSCase, ProgramsCase):
 
     def asking(self, *servers: str) -> Daemon:
         """Start a daemon on the machine."""
-        enter = ["unshare", "--mount", "sh", "-ec", ETC, "sh", str(self.etc), str(self.run_)]
         self.lab.openDirectPath()
-        return self.daemon(enter, dns=list(servers), proxy=NOWHERE)
+        directory = self.directory / "daemon"
+        daemon = Apart(
+            self.machine,
+            self.lab.app,
+            directory,
+            stackMode=self.stackMode,
+            dns=list(servers),
+            proxy=NOWHERE,
+        )
+        self.addCleanup(self._checkLog, daemon)
+        self.addCleanup(daemon.kill)
+        self.lab.routeThroughTunnel(daemon.name)
+        return daemon
 
     def address(self, name: str = "host.lab") -> list[str]:
         """What the relay says."""
@@ -110,7 +141,7 @@ class SystemChecks(DNSCase, ProgramsCase):
         folder = self.run_ / "systemd" / "resolve"
         folder.mkdir(parents=True)
         (folder / "stub-resolv.conf").write_text("nameserver 127.0.0.53\n")
-        self.lab.app.ip("link add vpn0 type dummy", "link set vpn0 up")
+        self.lab.app.ip("tuntap add vpn0 mode tun", "link set vpn0 up")
         self.bus()
         self.link("up0", IPV4.world)
         self.link("vpn0", IPV6.world, "corp.lab", isDefault=False)

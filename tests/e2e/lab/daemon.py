@@ -119,7 +119,7 @@ class Daemon:
         self._namespace = namespace
         self._control = Path(str(settings.get("runDir", directory / "run")), "control.sock")
         started = time.monotonic()
-        self._child = launch(namespace, directory, settings)
+        self._child = self.launched(settings)
         self.pid = self._child.pid
         try:
             waitUntil(self._upOrOver, START_SECONDS, f"{self.name} is up")
@@ -129,6 +129,10 @@ class Daemon:
         except LabError as error:
             self.kill()
             raise LabError(f"{error}\n{self.log()}") from None
+
+    def launched(self, settings: Mapping[str, object]) -> Child:
+        """Start it without waiting."""
+        return launch(self._namespace, self.directory, settings)
 
     def _upOrOver(self) -> bool:
         if self._child.status() is not None:
