@@ -10,11 +10,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tests.e2e.case import engines
 from tests.e2e.lab import nameserver, resolved, toydns
 from tests.e2e.lab.daemon import Daemon, launch
+from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import Child, waitUntil
 from tests.e2e.lab.topology import IPV4, IPV6
 from tests.e2e.lab.udp import Address, UDPServer
@@ -45,9 +45,11 @@ class Apart(Daemon):
     @param machine: the folder that has both.
     """
 
-    def __init__(self, machine: Path, *arguments: Any, **settings: object) -> None:
+    def __init__(
+        self, machine: Path, namespace: Namespace, directory: Path, **settings: object
+    ) -> None:
         self._machine = machine
-        super().__init__(*arguments, **settings)
+        super().__init__(namespace, directory, **settings)
 
     def launched(self, settings: Mapping[str, object]) -> Child:
         """Start it there."""
