@@ -144,6 +144,8 @@ PURE = (
     "nanotun.gateway.dns.addresses",
     "nanotun.gateway.dns.answered",
     "nanotun.gateway.dns.svcb",
+    "nanotun.gateway.dns.types",
+    "nanotun.gateway.dns.shown",
     "nanotun.gateway.fakeip.pool",
     "nanotun.gateway.fakeip.answers",
     "nanotun.gateway.fakeip.asking",

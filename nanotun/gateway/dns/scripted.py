@@ -40,38 +40,9 @@ from nanotun.gateway.dns.message import (
 )
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.dns.trace import Trace
+from nanotun.gateway.dns.types import typeText
 from nanotun.interfaces import IScript
 from nanotun.script import Query as ScriptQuery
-
-#: Names of types (IANA, "Resource Record (RR) TYPEs"); others have their number.
-TYPES = {
-    message.A: "A",
-    2: "NS",
-    message.CNAME: "CNAME",
-    message.SOA: "SOA",
-    message.PTR: "PTR",
-    13: "HINFO",
-    15: "MX",
-    16: "TXT",
-    17: "RP",
-    message.SIG: "SIG",
-    25: "KEY",
-    message.AAAA: "AAAA",
-    29: "LOC",
-    33: "SRV",
-    35: "NAPTR",
-    39: "DNAME",
-    43: "DS",
-    44: "SSHFP",
-    46: "RRSIG",
-    47: "NSEC",
-    48: "DNSKEY",
-    52: "TLSA",
-    message.SVCB: "SVCB",
-    message.HTTPS: "HTTPS",
-    255: "ANY",
-    257: "CAA",
-}
 
 #: Queries that wait for the script: as many of its coroutines may run.
 WAITING_LIMIT = 1000
@@ -220,7 +191,7 @@ def _read(wire: bytes, client: Hashable, overTCP: bool) -> tuple[Query, ScriptQu
         return None
     host = str(getattr(client, "host", ""))
     protocol = "tcp" if overTCP else "udp"
-    what = TYPES.get(kind, f"TYPE{kind}")
+    what = typeText(kind)
     # As in RFC 3597, section 5.
     return query, ScriptQuery(name, what if klass == IN else f"CLASS{klass} {what}", host, protocol)
 
