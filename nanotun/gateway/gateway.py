@@ -20,6 +20,7 @@ from nanotun.flow import Datagram, Endpoint, Flow, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol, Strangers
 from nanotun.gateway.dns.answered import AnsweredNames
 from nanotun.gateway.dns.ask import ServerQueries
+from nanotun.gateway.dns.byhand import QueriesByHand
 from nanotun.gateway.dns.choice import ServerChoice, makeChoice
 from nanotun.gateway.dns.contexts import TlsContexts, trusted
 from nanotun.gateway.dns.counters import Counters, GatewayStats
@@ -81,6 +82,7 @@ class Gateway:
     @param userOf: see L{FakeDns}.
     @param originalOf: see L{DnsStreams}.
     @param system: see L{NameServers}; call L{systemChanged} if they are others than before.
+    @ivar ask: asks as a program would; see L{QueriesByHand.ask}.
     @ivar names: the names behind addresses; a L{nanotun.interfaces.INames}.
     @ivar services: where datagram services listen.
     """
@@ -133,6 +135,7 @@ class Gateway:
         self._answering = self._scripted = ScriptedDns(
             self._answering, self._relay, self._serversAt
         )
+        self.ask = QueriesByHand(self._answering).ask
         self.services = DatagramServices(reactor, engine, self._counters)
         self._strangers = Strangers(reactor.seconds, originalOf, self._trouble.report)
         self._streams = DnsStreams(self._answering, self._locality, reactor, originalOf)
@@ -275,6 +278,10 @@ class Gateway:
             cached=len(self._relay.cache),
             cachedBytes=self._relay.cache.size,
         )
+
+    def serverReports(self) -> list[dict[str, object]]:
+        """What has come of the queries to each server; see L{NameServers.reports}."""
+        return [] if self._nameServers is None else self._nameServers.reports()
 
     def _serversAt(self, server: Endpoint) -> ServerQueries:
         """The queries to a server that the script names."""

@@ -117,9 +117,9 @@ def packName(name: str) -> bytes:
     """
     A name as a message has it: its labels and the root.
 
-    @param name: from L{nameText}.
+    @param name: from L{nameText}, or the like; empty for the root.
     """
-    labels = name.encode("ascii").split(b".")
+    labels = name.encode("ascii").split(b".") if name else []
     return b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
 
 

@@ -20,7 +20,6 @@ from nanotun.gateway.dns.message import (
     RECORD,
     SOA,
     A,
-    Query,
     WireError,
     nameEnd,
 )
@@ -61,16 +60,16 @@ class ShownRecord(NamedTuple):
     data: str
 
 
-def recordsOf(answer: bytes, query: Query) -> list[ShownRecord]:
+def recordsOf(answer: bytes) -> list[ShownRecord]:
     """
     The records of the answer section, as far as they can be read.
 
-    @param answer: matches C{query}.
+    @param answer: has a header at least, and one question or none.
     """
     found: list[ShownRecord] = []
     _, _, questions, answers, _, _ = HEADER.unpack_from(answer)
-    offset = HEADER_SIZE + (len(query.question) if questions else 0)
     try:
+        offset = nameEnd(answer, HEADER_SIZE) + 4 if questions else HEADER_SIZE
         for _ in range(answers):
             name = _name(answer, offset)
             fields = nameEnd(answer, offset)
