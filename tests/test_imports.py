@@ -132,6 +132,7 @@ PURE = (
     "nanotun.gateway.dns.cache",
     "nanotun.gateway.dns.servers",
     "nanotun.gateway.dns.backoff",
+    "nanotun.gateway.dns.edns",
     "nanotun.gateway.dns.padding",
     "nanotun.gateway.dns.talks",
     "nanotun.gateway.dns.tlstalk",

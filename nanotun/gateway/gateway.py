@@ -201,6 +201,7 @@ class Gateway:
         elif self._choice is None or not choice.sameAs(self._choice):
             self._relay.rechoose(choice)
         self._choice = choice
+        self._relay.keepsSubnet = settings.dnsClientSubnet
         if self._fakeDns is not None:
             self._fakeDns.configure(settings, real, self._nameServers, policy)
 

@@ -148,7 +148,7 @@ def readQuery(wire: bytes) -> Query:
         key = _key(flags, question, -1) if plain and end == len(wire) else b""
         return Query(flags, question, PLAIN_SIZE, -1, key)
     try:
-        found = _findOPT(wire, end, answers + authorities + additionals)
+        found = findOPT(wire, end, answers + authorities + additionals)
     except (WireError, struct.error):
         # Left to the server, whose answer is passed on as it is.
         return Query(flags, question, LARGEST, -1, b"")
@@ -163,7 +163,7 @@ def readQuery(wire: bytes) -> Query:
     return Query(flags, question, max(size, PLAIN_SIZE), edns, key)
 
 
-def _findOPT(message: bytes, offset: int, records: int) -> int:
+def findOPT(message: bytes, offset: int, records: int) -> int:
     """
     Find the OPT record.
 
@@ -285,7 +285,7 @@ def withQuestion(answer: bytes, query: Query) -> bytes:
     ident, flags, _, _, _, additionals = HEADER.unpack_from(answer)
     extension = b""
     try:
-        if additionals == 1 and _findOPT(answer, HEADER_SIZE, 1) == HEADER_SIZE:
+        if additionals == 1 and findOPT(answer, HEADER_SIZE, 1) == HEADER_SIZE:
             length = RECORD.unpack_from(answer, HEADER_SIZE + 1)[3]
             # What comes after it is of no section.
             extension = answer[HEADER_SIZE : HEADER_SIZE + 1 + RECORD.size + length]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 
+from nanotun.gateway.dns.edns import OPTION, otherOptions
 from nanotun.gateway.dns.message import (
     HEADER,
     HEADER_SIZE,
@@ -29,9 +30,6 @@ BLOCK = 128
 
 #: The option's code (RFC 7830, section 3).
 PADDING = 12
-
-#: An option before its data: code, length of the data (RFC 6891, section 6.1.2).
-_OPTION = struct.Struct("!HH")
 
 #: How an OPT record begins: the root's name and the type.
 _START = b"\0" + OPT.to_bytes(2, "big")
@@ -54,15 +52,15 @@ def padded(wire: bytes, query: Query) -> bytes:
         if wire[end : end + len(_START)] != _START or len(wire) < start:
             return wire
         _, size, ttl, length = RECORD.unpack_from(wire, end + 1)
-        options = _withoutPadding(wire[start:])
+        options = otherOptions(wire[start:], PADDING)
         if start + length != len(wire) or options is None:
             return wire
     elif end == len(wire):
         size, ttl, options = OUR_SIZE, 0, b""
     else:
         return wire
-    more = -(start + len(options) + _OPTION.size) % BLOCK
-    options += _OPTION.pack(PADDING, more) + bytes(more)
+    more = -(start + len(options) + OPTION.size) % BLOCK
+    options += OPTION.pack(PADDING, more) + bytes(more)
     if start + len(options) > LARGEST:
         return wire
     header = HEADER.pack(ident, flags, 1, 0, 0, 1)
@@ -90,7 +88,7 @@ def unpadded(answer: bytes, query: Query) -> bytes:
         flags = bytes((answer[2], answer[3] & 0xF0 | error))
         return answer[:2] + flags + answer[4:10] + count.to_bytes(2, "big") + answer[12:start]
     data = len(answer) - length
-    options = _withoutPadding(answer[data:])
+    options = otherOptions(answer[data:], PADDING)
     if options is None:
         return answer
     return answer[: data - 2] + len(options).to_bytes(2, "big") + options
@@ -117,19 +115,3 @@ def _lastRecord(answer: bytes) -> int:
     if offset != len(answer):
         raise WireError("The records do not end where the message does.")
     return start
-
-
-def _withoutPadding(options: bytes) -> bytes | None:
-    """The options but for padding; L{None} if they are malformed."""
-    found, place = [], 0
-    while place < len(options):
-        if place + _OPTION.size > len(options):
-            return None
-        code, length = _OPTION.unpack_from(options, place)
-        end = place + _OPTION.size + length
-        if end > len(options):
-            return None
-        if code != PADDING:
-            found.append(options[place:end])
-        place = end
-    return b"".join(found)

@@ -2,9 +2,10 @@
 The DNS relay: passes apps' queries to the configured servers and the answers back,
 unchanged.
 
-The exceptions are the id; in an answer from the cache the TTLs, the AA bit and the spelling
-of the question; and an answer that is too large for its client, which is cut, with TC set
-(L{nanotun.gateway.dns.records}).
+The exceptions are the id; the client's subnet, which is taken out of queries unless it is
+wanted (L{nanotun.gateway.dns.edns}); in an answer from the cache the TTLs, the AA bit and the
+spelling of the question; and an answer that is too large for its client, which is cut, with TC
+set (L{nanotun.gateway.dns.records}).
 
 A message that is no question for a resolver (an update, a notification, the transfer of a
 zone) is never sent to these servers, for whom it is not meant.
@@ -25,6 +26,7 @@ from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.cache import AnswerCache
 from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.edns import CLIENT_SUBNET, withoutOption
 from nanotun.gateway.dns.exchange import Waiter
 from nanotun.gateway.dns.exchanges import CLIENT_LIMIT, IN_FLIGHT_LIMIT, Exchanges, fitted
 from nanotun.gateway.dns.interfaces import IAnswering
@@ -59,6 +61,8 @@ class DnsRelay:
     @param cacheSize: how many answers to keep, or 0.
     @param cacheBytes: how much memory they may take.
     @param names: notes the answers given; L{None} where nobody needs the names.
+    @ivar keepsSubnet: whether servers are told the client's network if a query names it (RFC
+        7871).
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class DnsRelay:
         self._before: ServerChoice | None = None
         self.counters = counters
         self._names = names
+        self.keepsSubnet = False
         cache = AnswerCache(cacheSize, cacheBytes)
         self._exchanges = Exchanges(clock, counters, cache, names, inFlightLimit, clientLimit)
 
@@ -124,6 +129,9 @@ class DnsRelay:
             counters.notQueries += 1
             reply(_refusal(wire, query, overTCP))
             return True
+        if query.edns >= 0 and not query.key and not self.keepsSubnet:
+            wire = withoutOption(wire, query, CLIENT_SUBNET)
+            query = readQuery(wire)
         limit = largest if overTCP else min(largest, query.limit)
         if answer is None and query.key and servers is None:
             answer = cache.find(wire, query, now)
