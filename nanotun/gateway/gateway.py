@@ -24,10 +24,12 @@ from nanotun.gateway.dns.byhand import QueriesByHand
 from nanotun.gateway.dns.choice import ServerChoice, makeChoice
 from nanotun.gateway.dns.contexts import TlsContexts, trusted
 from nanotun.gateway.dns.counters import Counters, GatewayStats
+from nanotun.gateway.dns.hostsfile import HostsFile
 from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.nameservers import NameServers, noSystem
 from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.gateway.dns.ruled import RuledDns
 from nanotun.gateway.dns.scripted import ScriptedDns
 from nanotun.gateway.fakeip.answers import LOCAL, FakeAnswers, isFaked
 from nanotun.gateway.fakeip.front import SOCKET_SHARE, USER_SHARE, FakeDns, FakeIpNames
@@ -132,9 +134,9 @@ class Gateway:
             self.names = FakeIpNames(reactor, pool, store, lookup, real, options.flowHold)
         else:
             self.names = real
-        self._answering = self._scripted = ScriptedDns(
-            self._answering, self._relay, self._serversAt
-        )
+        self._hosts = HostsFile(self._trouble.report)
+        self._ruled = RuledDns(reactor, self._answering, self._relay)
+        self._answering = self._scripted = ScriptedDns(self._ruled, self._relay, self._serversAt)
         self.ask = QueriesByHand(self._answering).ask
         self.services = DatagramServices(reactor, engine, self._counters)
         self._strangers = Strangers(reactor.seconds, originalOf, self._trouble.report)
@@ -202,6 +204,7 @@ class Gateway:
             self._relay.rechoose(choice)
         self._choice = choice
         self._relay.keepsSubnet = settings.dnsClientSubnet
+        self._ruled.configure(policy, self._hosts if settings.hosts else None)
         if self._fakeDns is not None:
             self._fakeDns.configure(settings, real, self._nameServers, policy)
 

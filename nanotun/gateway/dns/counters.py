@@ -17,6 +17,9 @@ class Counters:
     @ivar fakesRefused: queries that C{dnsMode: fake-ip} answered by SERVFAIL, because too many
         fake addresses were in use.
     @ivar absent: queries for names that C{dnsMode: fake-ip} found out not to exist.
+    @ivar hosts: queries answered by C{/etc/hosts}.
+    @ivar ruled: queries answered by C{dnsRules} itself.
+    @ivar rejected: queries answered as C{dnsRejected} says, because a rule rejects the name.
     @ivar private: queries for names behind private addresses, answered here.
     @ivar scripted: queries that the user's script has decided about.
     @ivar joined: queries that shared the answer to an identical one under way, or
@@ -44,6 +47,9 @@ class Counters:
         self.faked = 0
         self.fakesRefused = 0
         self.absent = 0
+        self.hosts = 0
+        self.ruled = 0
+        self.rejected = 0
         self.private = 0
         self.scripted = 0
         self.joined = 0
@@ -103,3 +109,6 @@ class GatewayStats(NamedTuple):
     passed: int
     absent: int
     private: int
+    hosts: int
+    ruled: int
+    rejected: int

@@ -6,8 +6,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from socket import AF_INET, AF_INET6, inet_pton
 
-from nanotun.gateway.dns.message import HEADER_SIZE, IN, RECORD, SOA, Query, errorReply
+from nanotun.gateway.dns.message import (
+    AAAA,
+    HEADER_SIZE,
+    IN,
+    NOERROR,
+    RECORD,
+    SOA,
+    A,
+    Query,
+    errorReply,
+)
 
 #: Seconds.  Whoever has an answer of ours when nanotun stops, or changes its mind, keeps it for
 #: this long; asking again costs a moment.
@@ -44,3 +55,19 @@ def reply(
     end = HEADER_SIZE + len(query.question)
     counts = _COUNTS.pack(len(answers), bool(authority))
     return bare[:6] + counts + bare[10:end] + b"".join(answers) + authority + bare[end:]
+
+
+def addresses(hosts: tuple[str, ...], wire: bytes, query: Query) -> bytes:
+    """An answer with those of the addresses that the question is for, or without data."""
+    kind, klass = _COUNTS.unpack(query.question[-4:])
+    if klass != IN:
+        return errorReply(wire, query, NOERROR)
+    family = {A: AF_INET, AAAA: AF_INET6}.get(kind)
+    found = [
+        record(kind, inet_pton(family, host))
+        for host in hosts
+        if family is not None and (":" in host) == (family == AF_INET6)
+    ]
+    if not found:
+        return deny(wire, query, NOERROR)
+    return reply(wire, query, NOERROR, found)

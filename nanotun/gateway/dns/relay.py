@@ -159,13 +159,15 @@ class DnsRelay:
         reply: Callable[[bytes], None],
         overTCP: bool,
         largest: int,
+        noted: bool = True,
     ) -> None:
         """
         Give a client an answer that was made for it.
 
         @param query: what C{wire} says.
+        @param noted: whether its name is remembered as that of the addresses in it.
         """
-        if self._names is not None:
+        if noted and self._names is not None:
             self._names.note(answer, query, self._clock.seconds(), always=True)
         limit = largest if overTCP else min(largest, query.limit)
         reply(fitted(answer, query, limit, self.counters))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Hashable
-from socket import AF_INET, AF_INET6, inet_pton
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
@@ -20,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.flow import Endpoint, ScriptReply
-from nanotun.gateway.dns import made, message
+from nanotun.gateway.dns import made
 from nanotun.gateway.dns.addresses import nameShown, readName
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.interfaces import IAnswering
@@ -28,7 +27,6 @@ from nanotun.gateway.dns.message import (
     HEADER_SIZE,
     IN,
     LARGEST,
-    NOERROR,
     OPCODE,
     REFUSED,
     SERVFAIL,
@@ -162,7 +160,7 @@ class ScriptedDns:
         if found.refused:
             answer = errorReply(wire, query, REFUSED)
         elif found.addresses is not None:
-            answer = _addresses(found.addresses, wire, query)
+            answer = made.addresses(found.addresses, wire, query)
         else:
             return self._behind.query(wire, client, reply, overTCP, largest, trace)
         if trace is not None:
@@ -194,22 +192,6 @@ def _read(wire: bytes, client: Hashable, overTCP: bool) -> tuple[Query, ScriptQu
     what = typeText(kind)
     # As in RFC 3597, section 5.
     return query, ScriptQuery(name, what if klass == IN else f"CLASS{klass} {what}", host, protocol)
-
-
-def _addresses(hosts: tuple[str, ...], wire: bytes, query: Query) -> bytes:
-    """An answer with those of the addresses that the question is for, or without data."""
-    kind, klass = _COUNTS.unpack(query.question[-4:])
-    if klass != IN:
-        return errorReply(wire, query, NOERROR)
-    family = {message.A: AF_INET, message.AAAA: AF_INET6}.get(kind)
-    found = [
-        made.record(kind, inet_pton(family, host))
-        for host in hosts
-        if family is not None and (":" in host) == (family == AF_INET6)
-    ]
-    if not found:
-        return made.deny(wire, query, NOERROR)
-    return made.reply(wire, query, NOERROR, found)
 
 
 def _endpoint(server: str) -> Endpoint:
