@@ -30,6 +30,7 @@ from nanotun.control.server import ControlSocket
 from nanotun.daemon.current import Current, Maker, logOptions, makeJudge, ownersFor
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.devicewatch import DeviceWatch
+from nanotun.daemon.dnsquery import dnsHandler
 from nanotun.daemon.ending import Ending, makeEnding
 from nanotun.daemon.explain import explainHandler
 from nanotun.daemon.lists import readLists
@@ -264,6 +265,7 @@ def makeService(options: Options) -> IService:
             "stop": plain(stopHandler(reactor)),
             "restart": plain(stopHandler(reactor, ending.restart)),
             "explain": explainHandler(live, config),
+            "dns": dnsHandler(gateway, time.monotonic),
         },
         reactor,
     )
