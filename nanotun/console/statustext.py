@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from nanotun.config.dnsservers import through
 from nanotun.rundir import RUN_DIR, command
 
 WIDTH = 80
@@ -63,6 +64,11 @@ def timeText(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size} {unit} {whole % size // less} {lessUnit}"
     return f"{whole} s"
+
+
+def millisText(seconds: float) -> str:
+    """A short time, given in seconds."""
+    return f"{seconds * 1000:.0f} ms"
 
 
 def _counts(counts: Mapping[str, Any]) -> str:
@@ -171,7 +177,7 @@ def _members(upstream: Mapping[str, Any], name: str, begin: str) -> Iterator[tup
             health = "not asked yet" if health == "unknown" else health
             parts.append(states.get(proxy["state"], printable(health)))
         if proxy["latency"] is not None:
-            parts.append(f"{proxy['latency'] * 1000:.0f} ms")
+            parts.append(millisText(proxy["latency"]))
         if proxy["udp"] is False:
             parts.append("no UDP")
         if proxy["pool"]:
@@ -231,13 +237,34 @@ def _dns(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     servers = ", ".join(printable(server) for server in dns["servers"])
     # An older daemon knows one way only.
     via = dns.get("via", "direct")
-    way = "" if via == "direct" else f"through the {printable(via)}, "
+    way = "" if via == "direct" else f"{through(printable(via))}, "
     yield "dns", f"{dns['mode']}, {way}servers {servers}"
     yield (
         "",
         f"{dns['queries']} queries, {dns['hits']} from the cache ({dns['cached']} answers), "
         f"{dns['servfail']} failed, {dns['timeouts']} timeouts",
     )
+    # An older daemon does not tell them apart.
+    for server in dns.get("asked", ()):
+        yield "", printable(_server(server))
+        if server["trouble"]:
+            yield "", printable(server["trouble"])
+
+
+def _server(server: Mapping[str, Any]) -> str:
+    """What has come of the queries to one DNS server."""
+    way = "" if server["via"] == "direct" else f" {through(server['via'])}"
+    parts = []
+    if server["queries"]:
+        parts.append("no answer yet" if server["state"] == "unknown" else server["state"])
+        if server["latency"] is not None:
+            parts.append(millisText(server["latency"]))
+        parts.append(f"{server['queries']} asked")
+        if server["errors"]:
+            parts.append(f"{server['errors']} failed")
+    if server["hits"]:
+        parts.append(f"{server['hits']} from the cache")
+    return f"{server['server']}{way}: {', '.join(parts) or 'not asked yet'}"
 
 
 def _script(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

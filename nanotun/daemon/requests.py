@@ -66,6 +66,7 @@ def makeReport(
             "mode": settings.dnsMode,
             "via": settings.dnsVia,
             "servers": servers,
+            "asked": gateway.serverReports(),
             **gateway.stats()._asdict(),
         }
 

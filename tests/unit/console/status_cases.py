@@ -40,6 +40,19 @@ REPORT: dict[str, Any] = {
         "mode": "normal",
         "via": "direct",
         "servers": ["8.8.8.8:53"],
+        "asked": [
+            {
+                "server": "8.8.8.8:53",
+                "via": "direct",
+                "queries": 40,
+                "answers": 39,
+                "errors": 1,
+                "hits": 80,
+                "latency": 0.0234,
+                "state": "up",
+                "trouble": "",
+            }
+        ],
         **GatewayStats(*range(len(GatewayStats._fields)))._asdict(),
     },
     "verdicts": None,

@@ -43,6 +43,7 @@ drops      10 connections that made way for others, as too many were waiting
            17 packets that the TCP/IP stack had no use for
 dns        normal, servers 8.8.8.8:53
            0 queries, 1 from the cache (19 answers), 8 failed, 6 timeouts
+           8.8.8.8:53: up, 23 ms, 40 asked, 1 failed, 80 from the cache
 resources  60.0 MiB memory, 21 B heap, 20 goroutines, 9 threads, 23 fds"""
 
 
@@ -151,6 +152,8 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(self.line("routes"), "7 changes in force, the kill switch is on")
         self.report["dns"] = {**self.report["dns"], "via": "proxy"}
         self.assertEqual(self.line("dns"), "normal, through the proxy, servers 8.8.8.8:53")
+        self.report["dns"]["via"] = "office"
+        self.assertEqual(self.line("dns"), "normal, through office, servers 8.8.8.8:53")
 
     def test_proxies(self) -> None:
         """Each of several proxies is shown with its state."""
@@ -184,10 +187,35 @@ class TextTests(SynchronousTestCase):
         del one["health"], one["trouble"]
         self.assertEqual(self.line("proxy"), "socks5://192.0.2.1:1080")
 
+    def test_servers(self) -> None:
+        """Each DNS server has a line: its way, how it does, and what is wrong with it."""
+        (one,) = self.report["dns"]["asked"]
+        new = {**one, "queries": 0, "errors": 0, "hits": 0, "latency": None, "state": "unknown"}
+        self.report["dns"]["asked"] = [
+            {**one, "server": "tls://192.0.2.1:853", "via": "proxy", "errors": 0, "hits": 0},
+            {**new, "server": "https://dns.example/dns-query", "via": "office"},
+            {**new, "server": "9.9.9.9:53", "queries": 2},
+            {**one, "server": "1.1.1.1:53", "state": "down", "trouble": "It is off.\x1b"},
+            # Forgotten with the previous configuration, but for its answers.
+            {**new, "server": "1.0.0.1:53", "hits": 3},
+        ]
+        lines = [line.strip() for line in statusLines(self.report)]
+        place = lines.index("tls://192.0.2.1:853 through the proxy: up, 23 ms, 40 asked")
+        self.assertEqual(
+            lines[place + 1 : place + 6],
+            [
+                "https://dns.example/dns-query through office: not asked yet",
+                "9.9.9.9:53: no answer yet, 2 asked",
+                "1.1.1.1:53: down, 23 ms, 40 asked, 1 failed, 80 from the cache",
+                "It is off.\\x1b",
+                "1.0.0.1:53: 3 from the cache",
+            ],
+        )
+
     def test_olderDaemon(self) -> None:
         """The report of a daemon that was not restarted after an upgrade is shown, too."""
-        whole = statusLines(self.report)
-        del self.report["dns"]["via"], self.report["daemon"]["runDir"]
+        whole = [line for line in statusLines(self.report) if "8.8.8.8:53: up" not in line]
+        del self.report["dns"]["via"], self.report["dns"]["asked"], self.report["daemon"]["runDir"]
         del self.report["engine"]["flows"]["halfOpen"]
         for proxy in self.report["upstream"]["proxies"]:
             proxy.pop("health", None)
