@@ -110,6 +110,7 @@ PURE = (
     "nanotun.routing.firewall.switchtext",
     "nanotun.config.change",
     "nanotun.control.messages",
+    "nanotun.console.dns.text",
     "nanotun.console.statustext",
     "nanotun.upstream.group.breaker",
     "nanotun.upstream.group.member",

@@ -11,6 +11,7 @@ _nanotun() {
             'confirm:keep the routes of a start with --confirm'
             'run:run one command in a network of its own, through the proxy'
             'explain:say where a flow would go, and why'
+            'dns:look a name up as programs do, and say who answered'
             'doctor:look for what is wrong, and say the cure'
             'plan:print what --auto-route would change, and its undo'
             'recover:take back what a daemon that was killed has left'
@@ -323,6 +324,15 @@ _nanotun() {
                 '--uid=[the user whose flow it is, a name or a number]:VALUE:' \
                 '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
+                '--version[Display nanotun'\''s version and exit.]'
+            ;;
+        dns)
+            _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '-c[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '--help[Display this help and exit.]' \
+                '--json[a JSON object for each type; docs/command.md has its fields]' \
+                '-j[a JSON object for each type; docs/command.md has its fields]' \
+                '--run-dir=[the daemon'\''s runDir \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
         doctor)

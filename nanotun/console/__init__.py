@@ -51,6 +51,7 @@ COMMANDS: dict[str, Command] = {
     "confirm": Command("confirm", "keep the routes of a start with --confirm"),
     "run": Command("run", "run one command in a network of its own, through the proxy"),
     "explain": Command("explain", "say where a flow would go, and why"),
+    "dns": Command("dns", "look a name up as programs do, and say who answered"),
     "doctor": Command("doctor", "look for what is wrong, and say the cure"),
     "plan": Command("plan", "print what --auto-route would change, and its undo"),
     "recover": Command("recover", "take back what a daemon that was killed has left"),
