@@ -167,7 +167,8 @@ class Gateway:
         servers = serversOf(settings)
         cacheSize = settings.dnsCacheSize if settings.dnsCache else 0
         contexts = contexts or {}
-        wanted: tuple[object, ...] = servers, settings.dns, cacheSize, settings.dnsVia
+        kept = cacheSize, settings.dnsStale
+        wanted: tuple[object, ...] = servers, settings.dns, kept, settings.dnsVia
         # A file of certificates may have changed.
         wanted += (trusted(contexts),)
         # A server that the script names goes by dnsVia.
@@ -199,7 +200,8 @@ class Gateway:
         real = realNames(settings)
         choice = makeChoice(settings, self._nameServers, policy, self._bootstraps, real)
         if others:
-            self._relay.configure(choice, cacheSize, cacheSize * CACHE_BYTES, anew)
+            size = cacheSize * CACHE_BYTES
+            self._relay.configure(choice, cacheSize, size, anew, settings.dnsStale)
         elif self._choice is None or not choice.sameAs(self._choice):
             self._relay.rechoose(choice)
         self._choice = choice

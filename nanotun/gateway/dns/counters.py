@@ -21,6 +21,7 @@ class Counters:
     @ivar ruled: queries answered by C{dnsRules} itself.
     @ivar rejected: queries answered as C{dnsRejected} says, because a rule rejects the name.
     @ivar private: queries for names behind private addresses, answered here.
+    @ivar stale: queries that got an answer after its time, because no server responded.
     @ivar scripted: queries that the user's script has decided about.
     @ivar joined: queries that shared the answer to an identical one under way, or
         repeated it.
@@ -51,6 +52,7 @@ class Counters:
         self.ruled = 0
         self.rejected = 0
         self.private = 0
+        self.stale = 0
         self.scripted = 0
         self.joined = 0
         self.upstream = 0
@@ -112,3 +114,4 @@ class GatewayStats(NamedTuple):
     hosts: int
     ruled: int
     rejected: int
+    stale: int

@@ -106,7 +106,7 @@ class Exchange:
         done: Callable[[Exchange, bytes | None], None],
         truncated: Callable[[Exchange, bytes], None],
         key: bytes,
-        late: Callable[[Exchange], None] | None = None,
+        late: Callable[[Exchange], object] | None = None,
     ) -> None:
         self.wire = wire
         self.key = key
@@ -215,6 +215,7 @@ class Exchange:
     def _noteSilence(self, number: int) -> None:
         late, self._late = self._late, None
         if late is not None:
+            self._tell()
             late(self)
         self._turns.silent(number, ATTEMPT_TIMEOUT)
         # It may have failed because of that, so that another server was asked already.

@@ -8,14 +8,20 @@ section 5).  A query that its client repeats joins the one under way and gets on
 
 Over a limit the answer is SERVFAIL rather than silence: the app, on this machine, can try
 another server or give up now, and does not add repetitions to the load.
+
+If the first server is silent, or none answers, those who wait are given an answer whose time is
+over, if the cache has one (RFC 8767).  A server's SERVFAIL is an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
-from nanotun.gateway.dns.answered import AnsweredNames
+from twisted.logger import Logger
+
+from nanotun.gateway.dns.answered import AnsweredNames, Grant
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.cache import AnswerCache
 from nanotun.gateway.dns.counters import Counters
@@ -36,6 +42,9 @@ LARGE_LIMIT = 1 << 20
 #: other addresses.  Programs with the same address are not told apart: each can use it up.
 CLIENT_LIMIT = 1800
 
+#: Seconds without an answer whose time is over until the next one is worth a line again.
+STALE_QUIET = 600.0
+
 
 class Exchanges:
     """
@@ -46,6 +55,8 @@ class Exchanges:
     @ivar cache: may be replaced.
     @ivar inFlight: queries that wait for a server.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -66,6 +77,7 @@ class Exchanges:
         self._exchanges: dict[bytes, Exchange] = {}
         self._clients: dict[Hashable, int] = {}
         self._large = 0
+        self._quietUntil = 0.0
         self.inFlight = 0
 
     def ask(
@@ -94,6 +106,8 @@ class Exchanges:
         large = _largeSize(wire) if exchange is None else 0
         if (
             self.inFlight >= self._inFlightLimit
+            # Some go on though nobody waits for them any more.
+            or (exchange is None and len(self._exchanges) >= self._inFlightLimit)
             or ofClient >= self._clientLimit
             or self._large + large > LARGE_LIMIT
         ):
@@ -126,7 +140,8 @@ class Exchanges:
             exchange.cancel()
             wire, query = exchange.wire, exchange.query
             servers = choose(query)
-            if servers is not None and not servers.key and exchange.key == wire[2:]:
+            sameName = servers is not None and not servers.key and exchange.key == wire[2:]
+            if servers is not None and sameName and exchange.waiters:
                 self._begin(wire, query, exchange.waiters, servers)
             else:
                 # Asked somewhere else, a name may have another meaning, or be a secret.
@@ -151,7 +166,9 @@ class Exchanges:
         servers: ServerQueries,
     ) -> None:
         key = servers.key + wire[2:]
-        exchange = Exchange(wire, query, servers, self._deadlines, self._done, self._truncated, key)
+        exchange = Exchange(
+            wire, query, servers, self._deadlines, self._done, self._truncated, key, self._late
+        )
         exchange.waiters = waiters
         self._exchanges[key] = exchange
         # A query that is too large for UDP (RFC 1035, section 4.2.1) is sent by TCP, as it
@@ -162,16 +179,48 @@ class Exchanges:
         wire, query = exchange.wire, exchange.query
         del self._exchanges[exchange.key]
         self._large -= _largeSize(wire)
-        if answer is None:
+        if answer is not None:
+            grant = self._note(exchange, answer)
+            self.cache.store(wire, query, answer, self._clock.seconds(), grant, exchange.tally)
+        elif self._late(exchange):
+            return
+        else:
             self._counters.servfail += len(exchange.waiters)
             answer = errorReply(wire, query, SERVFAIL)
-        else:
-            now = self._clock.seconds()
-            always = exchange.key != wire[2:]
-            names = self._names
-            grant = None if names is None else names.note(answer, query, now, always)
-            self.cache.store(wire, query, answer, now, grant, exchange.tally)
         self._give(exchange, exchange.waiters, answer)
+
+    def _late(self, exchange: Exchange) -> bool:
+        """
+        No server has answered, so far or at all: give an answer whose time is over.
+
+        @return: whether there is one.
+        """
+        waiters, wire, now = exchange.waiters, exchange.wire, self._clock.seconds()
+        if not waiters:
+            return False
+        answer = self.cache.stale(wire, exchange.query, now, partial(self._note, exchange))
+        if answer is None:
+            return False
+        if now >= self._quietUntil:
+            self._log.warn(
+                "No DNS server has answered in time, so answers are given whose time to live is "
+                "over (dnsStale)."
+            )
+        self._quietUntil = now + STALE_QUIET
+        self._counters.stale += len(waiters)
+        for waiter in waiters:
+            if waiter.trace is not None:
+                self.cache.fill(waiter.trace, wire, now)
+        exchange.waiters = []
+        self._give(exchange, waiters, answer)
+        return True
+
+    def _note(self, exchange: Exchange, answer: bytes) -> Grant | None:
+        """Note the names of an answer's addresses."""
+        if self._names is None:
+            return None
+        always = exchange.key != exchange.wire[2:]
+        return self._names.note(answer, exchange.query, self._clock.seconds(), always)
 
     def _truncated(self, exchange: Exchange, answer: bytes) -> None:
         waiters = exchange.waiters

@@ -50,10 +50,12 @@ class Lifetime(NamedTuple):
 
     @ivar seconds: at least 1.
     @ivar ttls: the offset of each record's TTL, and its value in seconds.
+    @ivar positive: whether it has data of the type that was asked for, and is no denial.
     """
 
     seconds: int
     ttls: list[tuple[int, int]]
+    positive: bool
 
 
 class Record(NamedTuple):
@@ -143,7 +145,7 @@ def readLifetime(answer: bytes, query: Query) -> Lifetime | None:
         ttls.append((record.fields + 4, ttl))
     if not authoritative or seconds < 1:
         return None
-    return Lifetime(seconds, ttls)
+    return Lifetime(seconds, ttls, positive)
 
 
 def aged(answer: bytes, query: Query, seconds: int) -> bytes:

@@ -202,7 +202,12 @@ class DnsRelay:
         self._servers = servers
 
     def configure(
-        self, servers: ServerChoice, cacheSize: int, cacheBytes: int, anew: bool = False
+        self,
+        servers: ServerChoice,
+        cacheSize: int,
+        cacheBytes: int,
+        anew: bool = False,
+        stale: float = 0.0,
     ) -> None:
         """
         Ask other servers from now on, and forget the answers of the previous ones.
@@ -212,9 +217,10 @@ class DnsRelay:
         @param cacheBytes: how much memory they may take.
         @param anew: whether nothing more may be sent to the previous servers: queries under
             way are sent to these.  Otherwise they go on as they were.
+        @param stale: seconds after its time for which an answer is given if no server responds.
         """
         self.clearCache()
-        self._exchanges.cache = AnswerCache(cacheSize, cacheBytes)
+        self._exchanges.cache = AnswerCache(cacheSize, cacheBytes, stale, self.counters)
         # Queries to the servers before the previous ones have long been answered.
         if self._before is not None:
             self._before.stop()

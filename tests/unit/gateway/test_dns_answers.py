@@ -7,8 +7,28 @@ from __future__ import annotations
 
 import struct
 
+from twisted.logger import LogLevel, capturedLogs
+
+from nanotun.gateway.dns.answered import AnsweredNames
+from nanotun.gateway.dns.cache import RETRY
 from nanotun.gateway.dns.edns import CLIENT_SUBNET
-from tests.unit.gateway.gateway_cases import answer, ask, edns
+from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
+from nanotun.gateway.dns.exchanges import STALE_QUIET
+from nanotun.gateway.dns.message import SERVFAIL
+from nanotun.gateway.dns.relay import DnsRelay
+from nanotun.gateway.dns.trace import Trace
+from tests.unit.gateway.gateway_cases import (
+    FIRST,
+    SECOND,
+    A,
+    FakeQueries,
+    answer,
+    ask,
+    choiceOf,
+    edns,
+    rcode,
+    record,
+)
 from tests.unit.gateway.test_dns_relay import RelayCase
 
 SUBNET = struct.pack("!HHHBB", CLIENT_SUBNET, 7, 1, 24, 0) + b"\xc0\0\2"
@@ -44,3 +64,158 @@ class SubnetTests(RelayCase):
             self.assertEqual(self.queries.asked[-1].wire, wire)
             self.queries.answer(answer(wire))
         self.assertEqual((len(self.queries.asked), len(self.relay.cache)), (2, 0))
+
+
+class StaleTests(RelayCase):
+    """Answers after their time."""
+
+    def setUp(self) -> None:
+        """The time of an answer is over."""
+        super().setUp()
+        self.names = AnsweredNames()
+        self.relay = DnsRelay(
+            self.clock, choiceOf(self.queries), self.counters, 0, 0, 6, 4, self.names
+        )
+        self.relay.configure(choiceOf(self.queries), 10, 100_000, stale=3600)
+        self.query(ask())
+        self.queries.answer(answer(ask()))
+        self.clock.advance(1000)
+        self.got.clear()
+        self.queries.asked.clear()
+
+    def stale(self, ident: int = 1) -> bytes:
+        """The answer as it is given now."""
+        return answer(ask(ident=ident), [record(A, 30)])
+
+    def test_silent(self) -> None:
+        """If the first server is silent for 1.5 s, all who wait get the old answer; the one that
+        comes later is kept."""
+        for number, client in enumerate("ab"):
+            self.query(ask(ident=number), client)
+        self.clock.advance(ATTEMPT_TIMEOUT - 0.1)
+        self.assertEqual(self.got, [])
+        self.clock.advance(0.1)
+        self.assertEqual(self.got, [("a", self.stale(0)), ("b", self.stale(1))])
+        self.assertEqual([each.server for each in self.queries.asked], [FIRST, SECOND])
+        self.assertEqual((self.relay.inFlight, self.counters.stale), (0, 2))
+        fresh = answer(ask(), [record(A, 300, b"\1\1\1\1")])
+        self.queries.answer(fresh)
+        self.query(ask())
+        self.assertEqual(self.messages()[2:], [fresh])
+        self.assertEqual((self.counters.stale, self.counters.servfail), (2, 0))
+
+    def test_atOnce(self) -> None:
+        """For 30 s after that nobody waits, and no server is asked."""
+        self.query(ask())
+        self.clock.pump([ATTEMPT_TIMEOUT] * ATTEMPTS)
+        asked = len(self.queries.asked)
+        self.query(ask(ident=9))
+        self.assertEqual(self.messages(), [self.stale(), self.stale(9)])
+        self.assertEqual(len(self.queries.asked), asked)
+        self.clock.advance(RETRY)
+        self.query(ask())
+        self.assertEqual((len(self.got), len(self.queries.asked)), (2, asked + 1))
+
+    def test_refused(self) -> None:
+        """If no server can be reached the old answer is given at once."""
+        self.queries.error = OSError("unreachable")
+        self.query(ask())
+        self.assertEqual(self.messages(), [self.stale()])
+        self.assertEqual((self.counters.servfail, self.relay.inFlight), (0, 0))
+
+    def test_never(self) -> None:
+        """Without an old answer, nobody is given one."""
+        self.query(ask("other.example"))
+        self.clock.pump([ATTEMPT_TIMEOUT] * ATTEMPTS)
+        self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL])
+        self.assertEqual(self.counters.stale, 0)
+
+    def test_servfail(self) -> None:
+        """A server's SERVFAIL is passed on: it may be that the old answer is not valid."""
+        error = answer(ask(), [], flags=0x8182)
+        self.query(ask())
+        self.queries.answer(error)
+        self.assertEqual(self.messages(), [error])
+
+    def test_cleared(self) -> None:
+        """In another network the old answer is not given, not even to those who wait already."""
+        self.query(ask())
+        self.relay.networkMoved()
+        self.clock.pump([ATTEMPT_TIMEOUT] * ATTEMPTS)
+        self.query(ask())
+        self.clock.pump([ATTEMPT_TIMEOUT] * ATTEMPTS)
+        self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL] * 2)
+
+    def test_named(self) -> None:
+        """A server that the script names is never answered for."""
+        office = FakeQueries(key=b"office")
+        self.relay.query(ask(), "c", lambda answer: self.got.append(("c", answer)), servers=office)
+        self.clock.pump([ATTEMPT_TIMEOUT] * ATTEMPTS)
+        self.assertEqual([rcode(message) for message in self.messages()], [SERVFAIL])
+
+    def test_names(self) -> None:
+        """The old answer's addresses belong to its name again."""
+        self.assertIsNone(self.names.find("192.0.2.1", self.clock.seconds()))
+        self.query(ask())
+        self.clock.advance(ATTEMPT_TIMEOUT)
+        self.assertEqual(self.names.find("192.0.2.1", self.clock.seconds()), "www.example.com")
+
+    def test_trace(self) -> None:
+        """Whoever wants to know is told which servers were silent, and the answer's age."""
+        for wait in (ATTEMPT_TIMEOUT, 0):
+            trace = Trace()
+            self.relay.query(ask(), "c", lambda answer: None, trace=trace)
+            self.clock.advance(wait)
+            self.assertEqual((trace.stage, trace.cached), ("stale", True))
+            self.assertEqual((trace.age, trace.server), (1001.5, str(FIRST)))
+            tries = [(each.server, each.trouble) for each in trace.tries]
+            self.assertEqual(tries, [(str(FIRST), "no answer")] if wait else [])
+
+    def test_said(self) -> None:
+        """One line says so, and the next one does when that has long been over."""
+        lines = []
+        for wait in (RETRY, STALE_QUIET, RETRY):
+            with capturedLogs() as events:
+                self.query(ask())
+                self.clock.pump([ATTEMPT_TIMEOUT] * ATTEMPTS)
+            lines.append([e["log_level"] for e in events if "dnsStale" in e["log_format"]])
+            self.clock.advance(wait)
+        self.assertEqual(lines, [[LogLevel.warn], [], [LogLevel.warn]])
+
+    def test_limit(self) -> None:
+        """What is asked though nobody waits for it counts towards the limit."""
+        for number in range(6):
+            name = f"a{number}"
+            self.query(ask(name), name)
+            self.queries.answer(answer(ask(name), [record(A, 1)]))
+        self.clock.advance(1)
+        for number in range(6):
+            self.query(ask(f"a{number}"), f"a{number}")
+        self.got.clear()
+        self.clock.advance(ATTEMPT_TIMEOUT)
+        self.assertEqual((len(self.got), self.relay.inFlight), (6, 0))
+        self.query(ask("other.example"))
+        self.assertEqual((rcode(self.messages()[-1]), self.counters.limited), (SERVFAIL, 1))
+        self.clock.pump([ATTEMPT_TIMEOUT] * ATTEMPTS)
+        self.query(ask("other.example"))
+        self.assertEqual((len(self.got), self.counters.limited), (7, 1))
+
+    def test_askedAnew(self) -> None:
+        """What nobody waits for is not asked of the servers of another configuration."""
+        self.query(ask())
+        self.clock.advance(ATTEMPT_TIMEOUT)
+        others = FakeQueries()
+        self.relay.configure(choiceOf(others), 10, 100_000, anew=True, stale=3600)
+        self.assertEqual((others.asked, self.relay.inFlight), ([], 0))
+        self.clock.pump([ATTEMPT_TIMEOUT] * ATTEMPTS)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_joined(self) -> None:
+        """A query that may not be given the old answer waits for the same servers' next one."""
+        self.query(ask())
+        self.clock.advance(ATTEMPT_TIMEOUT)
+        self.relay.clearCache()
+        self.query(ask(ident=2))
+        self.assertEqual((len(self.queries.asked), self.counters.joined), (2, 1))
+        self.queries.answer(answer(ask()))
+        self.assertEqual(self.messages()[1:], [answer(ask(ident=2))])
