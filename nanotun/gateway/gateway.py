@@ -206,7 +206,8 @@ class Gateway:
             self._relay.rechoose(choice)
         self._choice = choice
         self._relay.keepsSubnet = settings.dnsClientSubnet
-        self._ruled.configure(policy, self._hosts if settings.hosts else None)
+        own = real if self._bootstraps else ()
+        self._ruled.configure(policy, self._hosts if settings.hosts else None, own)
         if self._fakeDns is not None:
             self._fakeDns.configure(settings, real, self._nameServers, policy)
 

@@ -4,7 +4,8 @@ Reads a hosts file (hosts(5)): an address on each line, and the names that it ha
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from io import BytesIO
+from socket import AF_INET, AF_INET6, inet_pton
 
 from nanotun.gateway.dns.addresses import checkName
 from nanotun.gateway.dns.message import AAAA, A
@@ -18,35 +19,34 @@ class HostsTable:
     Addresses with a zone, such as C{fe80::1%lo0}, mean nothing to another program and are left
     out, as is what is no address or no host's name.
 
-    @param text: the file's.
+    @param data: what is in the file.
     """
 
-    def __init__(self, text: str = "") -> None:
-        self._addresses: dict[str, dict[int, list[bytes]]] = {}
-        self._lines: dict[str, int] = {}
-        self._names: dict[str, str] = {}
-        for number, line in enumerate(text.splitlines(), start=1):
-            words = line.partition("#")[0].split()
-            if len(words) > 1:
-                self._add(number, *words)
-
-    def _add(self, number: int, host: str, *names: str) -> None:
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return
-        if "%" in host:
-            return
-        kind = A if address.version == 4 else AAAA
-        for given in names:
-            name = checkName(given.lower().rstrip(".").encode("ascii", "replace"))
-            if not name:
+    def __init__(self, data: bytes = b"") -> None:
+        # By name.
+        self._addresses: dict[bytes, tuple[bytes, ...]] = {}
+        self._lines: dict[bytes, int] = {}
+        # By address.
+        self._names: dict[bytes, bytes] = {}
+        # Lists of blocked names give one address to all of them.
+        known: dict[bytes, tuple[bytes, ...]] = {}
+        for number, line in enumerate(BytesIO(data.lower()), start=1):
+            words = line.partition(b"#")[0].split()
+            if len(words) < 2:
                 continue
-            self._lines.setdefault(name, number)
-            self._names.setdefault(address.reverse_pointer, name)
-            found = self._addresses.setdefault(name, {A: [], AAAA: []})[kind]
-            if address.packed not in found:
-                found.append(address.packed)
+            host = words[0]
+            packed = known.get(host)
+            if packed is None:
+                packed = known[host] = _packed(host)
+            if not packed:
+                continue
+            for word in words[1:]:
+                name = word.removesuffix(b".")
+                before = self._addresses.setdefault(name, packed)
+                if before is not packed and packed[0] not in before:
+                    self._addresses[name] = before + packed
+                self._lines.setdefault(name, number)
+            self._names.setdefault(packed[0], words[1].removesuffix(b"."))
 
     def of(self, name: str, kind: int) -> list[bytes] | None:
         """
@@ -56,18 +56,48 @@ class HostsTable:
         @param kind: the type of record: A, AAAA, or another, of which there are none.
         @return: packed; L{None} if the name is not in the file.
         """
-        found = self._addresses.get(name)
-        return None if found is None else found.get(kind, [])
+        found = self._addresses.get(name.encode())
+        size = {A: 4, AAAA: 16}.get(kind)
+        return None if found is None else [each for each in found if len(each) == size]
 
     def nameOf(self, pointer: str) -> str:
         """
         The name of an address.
 
-        @param pointer: what a query for it asks for, such as C{1.0.0.10.in-addr.arpa}.
-        @return: empty if the address is not in the file.
+        @param pointer: what a query for it asks for, in lower case, such as
+            C{1.0.0.10.in-addr.arpa}.
+        @return: as from L{checkName}; empty if the address is not in the file.
         """
-        return self._names.get(pointer, "")
+        packed = _pointedTo(pointer)
+        return checkName(self._names.get(packed, b""))
 
     def lineOf(self, name: str) -> int:
         """The line on which a name that is in the file stands first."""
-        return self._lines[name]
+        return self._lines[name.encode()]
+
+
+def _packed(host: bytes) -> tuple[bytes, ...]:
+    """An address as a record has it, alone; nothing if it is none."""
+    try:
+        text = host.decode("ascii")
+        return (inet_pton(AF_INET6 if ":" in text else AF_INET, text),)
+    except (OSError, ValueError):
+        return ()
+
+
+def _pointedTo(pointer: str) -> bytes:
+    """
+    The address whose name a query asks for (RFC 1035, section 3.5; RFC 3596, section 2.5), packed;
+    empty if it asks for something else.
+    """
+    *labels, zone, top = ["", "", *pointer.split(".")]
+    labels = labels[2:]
+    labels.reverse()
+    try:
+        if top == "arpa" and zone == "in-addr" and len(labels) == 4:
+            return inet_pton(AF_INET, ".".join(labels))
+        if top == "arpa" and zone == "ip6" and len(labels) == 32:
+            return bytes(int(a + b, 16) for a, b in zip(labels[::2], labels[1::2], strict=True))
+    except (OSError, ValueError):
+        pass
+    return b""

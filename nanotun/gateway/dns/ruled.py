@@ -4,7 +4,8 @@ that a rule about flows rejects, in this order.
 
 A name in the hosts file has the addresses there and no others: where the file has none of the
 type that was asked for, and for HTTPS and SVCB, whose hints lead elsewhere, there is no data.
-Other records of it are the servers'.  What C{dnsRules} and rules say holds for every type.
+Other records of it are the servers'.  What C{dnsRules} and rules say holds for every type, but
+not for the proxies' own names, without which no proxy could be dialled.
 
 Most queries are seen again soon, so what was found out is kept by the query's bytes, and a query
 that the cache answers costs one look into a dictionary more.
@@ -13,8 +14,7 @@ that the cache answers costs one look into a dictionary more.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Hashable
-from ipaddress import ip_address
+from collections.abc import Callable, Collection, Hashable
 from typing import Any, NamedTuple
 
 from zope.interface import implementer
@@ -43,14 +43,17 @@ from nanotun.gateway.dns.message import (
 )
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.dns.trace import Trace
-from nanotun.policy.dnsnames import NamePolicy
+from nanotun.policy.dnsnames import NOTHING, NamePolicy
 
 #: Queries to remember, with what becomes of them, and the most bytes of each: those of a name,
 #: and what EDNS needs.
 KNOWN_LIMIT = 4096
 KNOWN_SIZE = 320
 
-_COUNTS = struct.Struct("!HH")
+#: Addresses that thousands of blocked names may have, and no flow goes to.
+_NOWHERE = frozenset(("0.0.0.0", "::"))
+
+_TYPE_AND_CLASS = struct.Struct("!HH")
 
 
 class _Found(NamedTuple):
@@ -59,6 +62,7 @@ class _Found(NamedTuple):
 
     @ivar query: what the query says.
     @ivar answer: with the id of the first who asked.
+    @ivar stage: see L{Trace}, as is C{rule}.
     @ivar noted: whether the name is remembered as that of its addresses.
     """
 
@@ -85,18 +89,24 @@ class RuledDns:
         self._relay = relay
         self._names = NamePolicy()
         self._hosts: HostsFile | None = None
+        self._own: Collection[str] = ()
         self._table = HostsTable()
         self._known: dict[bytes, _Found | None] = {}
 
-    def configure(self, names: NamePolicy, hosts: HostsFile | None) -> None:
+    def configure(
+        self, names: NamePolicy, hosts: HostsFile | None, own: Collection[str] = ()
+    ) -> None:
         """
         Answer by others from now on.
 
         @param names: says what C{dnsRules} and the rules about flows say.
         @param hosts: the hosts file; L{None} if it does not count.
+        @param own: names that nanotun itself may ask for by the machine's resolver, in lower
+            case: of these only the hosts file counts.
         """
         self._names = names
         self._hosts = hosts
+        self._own = own
         self._table = HostsTable()
         self._known.clear()
 
@@ -153,13 +163,13 @@ class RuledDns:
             return None
         if not query.question or query.flags & OPCODE or isTransfer(query):
             return None
-        kind, klass = _COUNTS.unpack(query.question[-4:])
+        kind, klass = _TYPE_AND_CLASS.unpack(query.question[-4:])
         name = nameShown(query.question[:-5].lower())
         if klass == IN:
             found = self._hosted(wire, query, name, kind)
             if found is not None:
                 return found
-        verdict = self._names.of(name)
+        verdict = NOTHING if name in self._own else self._names.of(name)
         if verdict.answer is None:
             return None
         addresses = verdict.answer.addresses
@@ -167,27 +177,29 @@ class RuledDns:
             answer = errorReply(wire, query, REFUSED)
         else:
             answer = made.addresses(addresses, wire, query)
-        # Thousands of blocked names may have this one, which no flow goes to.
-        noted = not any(ip_address(host).is_unspecified for host in addresses)
         stage = "rejected" if verdict.rejected else "rule"
-        return _Found(query, answer, stage, verdict.rule, noted)
+        return _Found(query, answer, stage, verdict.rule, _NOWHERE.isdisjoint(addresses))
 
     def _hosted(self, wire: bytes, query: Query, name: str, kind: int) -> _Found | None:
         """The answer by the hosts file; L{None} if it is not about this."""
         table = self._table
         if kind == PTR:
             pointed = table.nameOf(name)
-            records = [made.record(PTR, packName(pointed))] if pointed else []
+            if not pointed:
+                return None
+            found = [packName(pointed)]
         elif kind in (A, AAAA, HTTPS, SVCB):
+            pointed = name
             addresses = table.of(name, kind)
             if addresses is None:
                 return None
-            pointed = name
-            records = [made.record(kind, each) for each in addresses]
+            found = addresses
         else:
             return None
-        if not pointed:
-            return None
-        deny = made.deny(wire, query, NOERROR)
-        answer = made.reply(wire, query, NOERROR, records) if records else deny
-        return _Found(query, answer, "hosts", f"/etc/hosts, line {table.lineOf(pointed)}", True)
+        if found:
+            answer = made.reply(wire, query, NOERROR, [made.record(kind, each) for each in found])
+        else:
+            answer = made.deny(wire, query, NOERROR)
+        # All bytes of an unspecified address are zero.
+        noted = all(any(each) for each in found)
+        return _Found(query, answer, "hosts", f"/etc/hosts, line {table.lineOf(pointed)}", noted)
