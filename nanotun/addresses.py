@@ -224,11 +224,11 @@ def mayDial(host: str) -> bool:
         return address not in _CLOSED4
     if address.ipv4_mapped is not None or any(address in network for network in _CLOSED6):
         return False
-    inner = _innerAddress(address)
+    inner = innerAddress(address)
     return inner is None or mayDial(str(inner))
 
 
-def _innerAddress(address: IPv6Address) -> IPv4Address | None:
+def innerAddress(address: IPv6Address) -> IPv4Address | None:
     """The IPv4 address embedded in a NAT64 or 6to4 (RFC 3056, section 2) address."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)

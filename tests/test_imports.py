@@ -128,6 +128,7 @@ PURE = (
     "nanotun.upstream.schemes",
     "nanotun.gateway.dns.interfaces",
     "nanotun.gateway.dns.message",
+    "nanotun.gateway.dns.rebinding",
     "nanotun.gateway.dns.records",
     "nanotun.gateway.dns.http2",
     "nanotun.gateway.dns.cache",

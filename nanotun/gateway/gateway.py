@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from nanotun.addresses import DNS_PORT
@@ -28,6 +28,7 @@ from nanotun.gateway.dns.hostsfile import HostsFile
 from nanotun.gateway.dns.interfaces import IAnswering
 from nanotun.gateway.dns.lookup import Lookup, RealNames
 from nanotun.gateway.dns.nameservers import NameServers, noSystem
+from nanotun.gateway.dns.rebinding import guardFor
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.dns.ruled import RuledDns
 from nanotun.gateway.dns.scripted import ScriptedDns
@@ -108,6 +109,7 @@ class Gateway:
         self._locality = Locality(reactor.seconds)
         self._ways: Mapping[str, IUpstream] = {}
         self._trouble = TroubleLog(reactor, self._log)
+        self._warnings = TroubleLog(reactor, self._log, LogLevel.warn)
         self._bootstraps = options.bootstraps
         self._configured: tuple[object, ...] = ()
         self._system = system
@@ -208,6 +210,7 @@ class Gateway:
         self._relay.keepsSubnet = settings.dnsClientSubnet
         own = real if self._bootstraps else ()
         self._ruled.configure(policy, self._hosts if settings.hosts else None, own)
+        self._relay.guardBy(guardFor(settings, policy, real, self._warnings.report))
         if self._fakeDns is not None:
             self._fakeDns.configure(settings, real, self._nameServers, policy)
 
@@ -234,6 +237,7 @@ class Gateway:
         self._scripted.stop()
         self._relay.stop()
         self._trouble.stop()
+        self._warnings.stop()
         if self._fakeDns is not None:
             self._fakeDns.stop()
         self.names.stop()

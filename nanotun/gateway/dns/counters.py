@@ -22,6 +22,7 @@ class Counters:
     @ivar rejected: queries answered as C{dnsRejected} says, because a rule rejects the name.
     @ivar private: queries for names behind private addresses, answered here.
     @ivar stale: queries that got an answer after its time, because no server responded.
+    @ivar rebound: queries whose answer was dropped, because it leads into local networks.
     @ivar scripted: queries that the user's script has decided about.
     @ivar joined: queries that shared the answer to an identical one under way, or
         repeated it.
@@ -53,6 +54,7 @@ class Counters:
         self.rejected = 0
         self.private = 0
         self.stale = 0
+        self.rebound = 0
         self.scripted = 0
         self.joined = 0
         self.upstream = 0
@@ -115,3 +117,4 @@ class GatewayStats(NamedTuple):
     ruled: int
     rejected: int
     stale: int
+    rebound: int

@@ -11,6 +11,8 @@ another server or give up now, and does not add repetitions to the load.
 
 If the first server is silent, or none answers, those who wait are given an answer whose time is
 over, if the cache has one (RFC 8767).  A server's SERVFAIL is an answer.
+
+An answer that L{nanotun.gateway.dns.rebinding} drops becomes one without data.
 """
 
 from __future__ import annotations
@@ -21,12 +23,14 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from nanotun.gateway.dns import made
 from nanotun.gateway.dns.answered import AnsweredNames, Grant
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.cache import AnswerCache
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.exchange import Deadlines, Exchange, Waiter
-from nanotun.gateway.dns.message import PLAIN_SIZE, SERVFAIL, Query, errorReply
+from nanotun.gateway.dns.message import NOERROR, PLAIN_SIZE, SERVFAIL, Query, errorReply
+from nanotun.gateway.dns.rebinding import RebindingGuard
 from nanotun.gateway.dns.records import truncate
 
 #: Queries that wait for a server.  Each may hold three sockets when servers are silent, and
@@ -53,6 +57,7 @@ class Exchanges:
     @param cache: keeps the answers.
     @param names: notes the answers given; L{None} where nobody needs the names.
     @ivar cache: may be replaced.
+    @ivar guard: drops answers; L{None} if none are dropped.  May be replaced.
     @ivar inFlight: queries that wait for a server.
     """
 
@@ -70,6 +75,7 @@ class Exchanges:
         self._clock = clock
         self._counters = counters
         self.cache = cache
+        self.guard: RebindingGuard | None = None
         self._names = names
         self._inFlightLimit = inFlightLimit
         self._clientLimit = clientLimit
@@ -180,6 +186,7 @@ class Exchanges:
         del self._exchanges[exchange.key]
         self._large -= _largeSize(wire)
         if answer is not None:
+            answer = self._guarded(exchange, answer)
             grant = self._note(exchange, answer)
             self.cache.store(wire, query, answer, self._clock.seconds(), grant, exchange.tally)
         elif self._late(exchange):
@@ -222,7 +229,19 @@ class Exchanges:
         always = exchange.key != exchange.wire[2:]
         return self._names.note(answer, exchange.query, self._clock.seconds(), always)
 
+    def _guarded(self, exchange: Exchange, answer: bytes) -> bytes:
+        """The answer, or what takes its place if it leads into local networks."""
+        query = exchange.query
+        if self.guard is None or not self.guard.drops(answer, query):
+            return answer
+        self._counters.rebound += len(exchange.waiters)
+        for waiter in exchange.waiters:
+            if waiter.trace is not None:
+                waiter.trace.rule = "dnsRebindProtection"
+        return made.deny(exchange.wire, query, NOERROR)
+
     def _truncated(self, exchange: Exchange, answer: bytes) -> None:
+        answer = self._guarded(exchange, answer)
         waiters = exchange.waiters
         exchange.waiters = [waiter for waiter in waiters if waiter.overTCP]
         self._give(exchange, [waiter for waiter in waiters if not waiter.overTCP], answer)

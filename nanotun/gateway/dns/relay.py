@@ -49,6 +49,7 @@ from nanotun.gateway.dns.message import (
     readQuery,
 )
 from nanotun.gateway.dns.privatezones import ZONES
+from nanotun.gateway.dns.rebinding import RebindingGuard
 from nanotun.gateway.dns.trace import Trace
 
 
@@ -171,6 +172,15 @@ class DnsRelay:
             self._names.note(answer, query, self._clock.seconds(), always=True)
         limit = largest if overTCP else min(largest, query.limit)
         reply(fitted(answer, query, limit, self.counters))
+
+    def guardBy(self, guard: RebindingGuard | None) -> None:
+        """
+        Drop answers by another guard from now on, or by none.  If there was none before, answers
+        are forgotten that it has not seen, and the other way round.
+        """
+        if (guard is None) != (self._exchanges.guard is None):
+            self.clearCache()
+        self._exchanges.guard = guard
 
     def clearCache(self) -> None:
         """

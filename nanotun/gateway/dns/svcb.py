@@ -1,15 +1,17 @@
 """
-Takes the address hints out of HTTPS and SVCB records (RFC 9460, section 7.3), for
+Finds the address hints in HTTPS and SVCB records (RFC 9460, section 7.3), and takes them out for
 C{dnsMode: fake-ip}: a connection to a real address would have no name for the proxy.
 
-Rules: no record moves, so that no compression pointer breaks.  A hint becomes a parameter for
-private use, full of zeroes, which clients pass over like any that they do not know (section
-8).  Everything else, such as ALPN, the port and the ECH keys, keeps its value.
+Rules for that: no record moves, so that no compression pointer breaks.  A hint becomes a
+parameter for private use, full of zeroes, which clients pass over like any that they do not know
+(section 8).  Everything else, such as ALPN, the port and the ECH keys, keeps its value.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from socket import AF_INET, AF_INET6, inet_ntop
 
 from nanotun.gateway.dns.message import (
     AAAA,
@@ -31,6 +33,8 @@ from nanotun.gateway.dns.records import readRecords
 MANDATORY = 0
 HINTS = (4, 6)
 PRIVATE = range(65280, 65535)
+
+_FAMILIES = {4: (AF_INET, 4), 6: (AF_INET6, 16)}
 
 #: A parameter's number, and the length of its value.
 _PARAMETER = struct.Struct("!HH")
@@ -74,6 +78,28 @@ def withoutHints(answer: bytes, query: Query) -> bytes | None:
         + rest
         + b"".join(kept)
     )
+
+
+def hints(data: bytes) -> Iterator[str]:
+    """
+    The addresses in a record's hints, in their canonical text form, as far as it can be read.
+
+    @param data: that of an HTTPS or SVCB record.
+    """
+    try:
+        # After the priority.
+        offset = nameEnd(data, 2, pointers=False)
+    except WireError:
+        return
+    while offset + _PARAMETER.size <= len(data):
+        key, size = _PARAMETER.unpack_from(data, offset)
+        offset += _PARAMETER.size
+        if key in _FAMILIES:
+            family, each = _FAMILIES[key]
+            value = data[offset : offset + size]
+            for place in range(0, len(value) - each + 1, each):
+                yield inet_ntop(family, value[place : place + each])
+        offset += size
 
 
 def _masked(parameters: bytes) -> bytes:

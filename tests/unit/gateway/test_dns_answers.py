@@ -14,7 +14,8 @@ from nanotun.gateway.dns.cache import RETRY
 from nanotun.gateway.dns.edns import CLIENT_SUBNET
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
 from nanotun.gateway.dns.exchanges import STALE_QUIET
-from nanotun.gateway.dns.message import SERVFAIL
+from nanotun.gateway.dns.message import NOERROR, SERVFAIL
+from nanotun.gateway.dns.rebinding import RebindingGuard
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.dns.trace import Trace
 from tests.unit.gateway.gateway_cases import (
@@ -219,3 +220,96 @@ class StaleTests(RelayCase):
         self.assertEqual((len(self.queries.asked), self.counters.joined), (2, 1))
         self.queries.answer(answer(ask()))
         self.assertEqual(self.messages()[1:], [answer(ask(ident=2))])
+
+
+class RebindingTests(RelayCase):
+    """Answers that lead into local networks."""
+
+    def setUp(self) -> None:
+        """Names below corp.example may have any address."""
+        super().setUp()
+        self.said: list[str] = []
+        self.guard = RebindingGuard(lambda name: name.endswith("corp.example"), self.said.append)
+        self.relay.guardBy(self.guard)
+
+    def private(self, name: str = "www.example.com", flags: int = 0x8180) -> bytes:
+        """An answer with an address of a local network."""
+        return answer(ask(name), [record(A, 300, b"\x0a\0\0\1")], flags=flags)
+
+    def test_dropped(self) -> None:
+        """All who wait are told that there is no data, and for a moment whoever else asks."""
+        trace = Trace()
+        for client in "ab":
+            self.query(ask(), client)
+        self.relay.query(ask(), "c", lambda message: None, trace=trace)
+        self.queries.answer(self.private())
+        self.query(ask())
+        for message in self.messages():
+            self.assertEqual((rcode(message), message[6:12]), (NOERROR, b"\0\0\0\1\0\0"))
+            self.assertNotIn(b"\x0a\0\0\1", message)
+        self.assertEqual((len(self.got), self.counters.rebound, len(self.said)), (3, 3, 1))
+        self.assertEqual((trace.stage, trace.rule), ("server", "dnsRebindProtection"))
+        self.clock.advance(10)
+        self.query(ask())
+        self.assertEqual(len(self.queries.asked), 2)
+
+    def test_exempt(self) -> None:
+        """An exempt name's answer is passed on as it is, and kept."""
+        wire = ask("wiki.corp.example")
+        for _ in range(2):
+            self.query(wire)
+            if not self.got:
+                self.queries.answer(self.private("wiki.corp.example"))
+        self.assertEqual(self.messages(), [self.private("wiki.corp.example")] * 2)
+        self.assertEqual((self.counters.rebound, self.counters.hits), (0, 1))
+
+    def test_truncated(self) -> None:
+        """A truncated answer is dropped as well: some clients use what is in it."""
+        self.query(ask())
+        self.queries.answer(self.private(flags=0x8380))
+        self.assertNotIn(b"\x0a\0\0\1", self.messages()[0])
+        self.assertEqual((len(self.got), self.relay.inFlight), (1, 0))
+
+    def test_named(self) -> None:
+        """An answer of a server that the script names is dropped as well."""
+        office = FakeQueries(key=b"office")
+        self.relay.query(ask(), "c", lambda answer: self.got.append(("c", answer)), servers=office)
+        office.answer(self.private())
+        self.assertNotIn(b"\x0a\0\0\1", self.messages()[0])
+
+    def test_noted(self) -> None:
+        """Nobody is known by an address that was dropped."""
+        names = AnsweredNames()
+        self.relay = DnsRelay(
+            self.clock, choiceOf(self.queries), self.counters, 9, 99999, 6, 4, names
+        )
+        self.relay.guardBy(self.guard)
+        self.query(ask())
+        self.queries.answer(self.private())
+        self.assertEqual(len(names), 0)
+
+    def test_sinceNow(self) -> None:
+        """Once protection is on, no answer of before is given; it goes, and others come back."""
+        self.relay.guardBy(None)
+        self.query(ask())
+        self.queries.answer(self.private())
+        self.relay.guardBy(self.guard)
+        self.query(ask())
+        self.queries.answer(self.private())
+        self.assertEqual((self.messages()[0], self.counters.rebound), (self.private(), 1))
+        self.relay.guardBy(RebindingGuard(lambda name: True, self.said.append))
+        self.query(ask())
+        self.relay.guardBy(None)
+        self.query(ask())
+        self.queries.answer(self.private())
+        self.assertEqual(self.messages()[3], self.private())
+
+    def test_afterTime(self) -> None:
+        """An answer that was dropped does not come back when no server responds."""
+        self.relay.configure(choiceOf(self.queries), 10, 100_000, stale=3600)
+        self.query(ask())
+        self.queries.answer(self.private())
+        self.clock.advance(60)
+        self.query(ask())
+        self.clock.pump([ATTEMPT_TIMEOUT] * ATTEMPTS)
+        self.assertEqual(rcode(self.messages()[1]), SERVFAIL)
