@@ -4,6 +4,7 @@ Reads a hosts file (hosts(5)): an address on each line, and the names that it ha
 
 from __future__ import annotations
 
+from contextlib import suppress
 from io import BytesIO
 from socket import AF_INET, AF_INET6, inet_pton
 
@@ -90,14 +91,10 @@ def _pointedTo(pointer: str) -> bytes:
     The address whose name a query asks for (RFC 1035, section 3.5; RFC 3596, section 2.5), packed;
     empty if it asks for something else.
     """
-    *labels, zone, top = ["", "", *pointer.split(".")]
-    labels = labels[2:]
-    labels.reverse()
-    try:
-        if top == "arpa" and zone == "in-addr" and len(labels) == 4:
-            return inet_pton(AF_INET, ".".join(labels))
-        if top == "arpa" and zone == "ip6" and len(labels) == 32:
-            return bytes(int(a + b, 16) for a, b in zip(labels[::2], labels[1::2], strict=True))
-    except (OSError, ValueError):
-        pass
+    labels = pointer.split(".")[::-1]
+    with suppress(OSError, ValueError):
+        if labels[:2] == ["arpa", "in-addr"] and len(labels) == 6:
+            return inet_pton(AF_INET, ".".join(labels[2:]))
+        if labels[:2] == ["arpa", "ip6"] and len(labels) == 34:
+            return bytes.fromhex("".join(labels[2:]))
     return b""
