@@ -35,6 +35,17 @@ DROPS = {
     "stack": "packets that the TCP/IP stack had no use for",
 }
 
+#: What each counter of queries that no server was needed for counts.
+ANSWERED_HERE = {
+    "hosts": "/etc/hosts",
+    "ruled": "dnsRules",
+    "rejected": "rejected names",
+    "private": "private addresses",
+    "absent": "absent names",
+    "stale": "past their time",
+    "rebound": "rebinding",
+}
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -244,6 +255,10 @@ def _dns(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         f"{dns['queries']} queries, {dns['hits']} from the cache ({dns['cached']} answers), "
         f"{dns['servfail']} failed, {dns['timeouts']} timeouts",
     )
+    # An older daemon does not count them.
+    here = _counts({text: dns.get(name, 0) for name, text in ANSWERED_HERE.items()})
+    if here:
+        yield "", f"answered here: {here}"
     # An older daemon does not tell them apart.
     for server in dns.get("asked", ()):
         yield "", printable(_server(server))

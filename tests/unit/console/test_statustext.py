@@ -8,6 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.console.statustext import (
+    ANSWERED_HERE,
     DROPS,
     NAMES,
     WIDTH,
@@ -154,6 +155,23 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(self.line("dns"), "normal, through the proxy, servers 8.8.8.8:53")
         self.report["dns"]["via"] = "office"
         self.assertEqual(self.line("dns"), "normal, through office, servers 8.8.8.8:53")
+
+    def test_answeredHere(self) -> None:
+        """What was answered without a server is shown by cause, if it has happened."""
+        dns = self.report["dns"]
+        for name in ANSWERED_HERE:
+            dns[name] = 0
+        self.assertNotIn("answered here", "\n".join(statusLines(self.report)))
+        dns.update(hosts=3, ruled=120, rejected=14, private=2, absent=31, stale=5)
+        text = " ".join(" ".join(statusLines(self.report)).split())
+        self.assertIn(
+            "answered here: /etc/hosts 3, dnsRules 120, rejected names 14, private addresses 2, "
+            "absent names 31, past their time 5",
+            text,
+        )
+        for name in ANSWERED_HERE:
+            del dns[name]
+        self.assertNotIn("answered here", "\n".join(statusLines(self.report)))
 
     def test_proxies(self) -> None:
         """Each of several proxies is shown with its state."""
