@@ -84,6 +84,7 @@ PURE = (
     "nanotun.upstream.url",
     "nanotun.config.values",
     "nanotun.config.entry",
+    "nanotun.config.askedservers",
     "nanotun.config.dnskeys",
     "nanotun.config.dnsrules",
     "nanotun.config.dnsservers",

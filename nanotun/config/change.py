@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
-from nanotun.config.dnsservers import serversOf, viaOf
+from nanotun.config.askedservers import serversOf, viaOf
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from nanotun.addresses import FAKE4, FAKE6, GATEWAY4
-from nanotun.config.dnsservers import allLocal, goesBare, hostsOf, through
+from nanotun.config.askedservers import allLocal, goesBare, hostsOf, through
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import bareNames, upstreamsOf

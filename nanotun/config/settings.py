@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from nanotun.config.dnsservers import checkServers
+from nanotun.config.askedservers import checkServers
 from nanotun.config.entry import Key
 from nanotun.config.file import Given, parseEntries
 from nanotun.config.keys import KEYS, Settings

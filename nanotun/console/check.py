@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from twisted.python import usage
 
-from nanotun.config.dnsservers import shownWays
+from nanotun.config.askedservers import shownWays
 from nanotun.config.notices import namesInClear
 from nanotun.config.options import DEFAULT_FILE, Options
 from nanotun.config.settings import Settings

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nanotun.config.dnsservers import through
+from nanotun.config.askedservers import through
 from nanotun.rundir import RUN_DIR, command
 
 WIDTH = 80

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import nanotun
-from nanotun.config.dnsservers import serversOf
+from nanotun.config.askedservers import serversOf
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import upstreamsOf
 from nanotun.daemon.lists import pathsIn

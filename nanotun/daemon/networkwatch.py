@@ -31,7 +31,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from nanotun.addresses import KERNEL4, KERNEL6, SOCKET_MARK, isAddress
-from nanotun.config.dnsservers import literalHosts
+from nanotun.config.askedservers import literalHosts
 from nanotun.config.settings import Settings
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.vpnwatch import VpnWatch

@@ -31,7 +31,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.addresses import DNS_PORT, OWN4, OWN6
-from nanotun.config.dnsservers import serversOf
+from nanotun.config.askedservers import serversOf
 from nanotun.config.settings import Settings
 from nanotun.daemon.circles import Circles
 from nanotun.daemon.localresolvers import RESOLV_CONF, RESOLVED, RESOLVED_STUBS

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.addresses import GATEWAY4
-from nanotun.config.dnsservers import probeEndpoints
+from nanotun.config.askedservers import probeEndpoints
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import inDialOrder, upstreamsOf, wayOf, withFields

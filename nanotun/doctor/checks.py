@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from nanotun.config.dnsservers import goesBare, probeEndpoints, viaOf
+from nanotun.config.askedservers import goesBare, probeEndpoints, viaOf
 from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY

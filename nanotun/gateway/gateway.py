@@ -13,7 +13,7 @@ from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from nanotun.addresses import DNS_PORT
-from nanotun.config.dnsservers import goesBare, serversOf, viaOf
+from nanotun.config.askedservers import goesBare, serversOf, viaOf
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import firstHops, wayOf
 from nanotun.flow import Datagram, Endpoint, Flow, Protocol

@@ -19,7 +19,7 @@ from copy import copy
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from nanotun.addresses import SOCKET_MARK
-from nanotun.config.dnsservers import directEndpoints
+from nanotun.config.askedservers import directEndpoints
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import bareNames, firstHops

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-from nanotun.config.dnsservers import literalHosts
+from nanotun.config.askedservers import literalHosts
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import firstHops

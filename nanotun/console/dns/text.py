@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nanotun.config.dnsservers import through
+from nanotun.config.askedservers import through
 from nanotun.console.statustext import millisText, printable, timeText
 
 #: What a status means without any records.

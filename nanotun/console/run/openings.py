@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from nanotun.config.dnsservers import goesBare, serversOf
+from nanotun.config.askedservers import goesBare, serversOf
 from nanotun.config.file import Given
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY

@@ -12,7 +12,7 @@ from typing import Any
 
 from nanotun.cell.command import OWN_FAULT, CommandUser
 from nanotun.cell.users import findUser
-from nanotun.config.dnsservers import mayGoBare
+from nanotun.config.askedservers import mayGoBare
 from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
 from nanotun.config.notices import systemThroughProxy

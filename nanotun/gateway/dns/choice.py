@@ -5,7 +5,7 @@ Which servers a query is for.
 from __future__ import annotations
 
 from nanotun.addresses import isAddress
-from nanotun.config.dnsservers import goesBare, isLocal
+from nanotun.config.askedservers import goesBare, isLocal
 from nanotun.config.settings import Settings
 from nanotun.gateway.dns.addresses import nameShown
 from nanotun.gateway.dns.ask import ServerQueries

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nanotun.config.dnsservers import serversOf
+from nanotun.config.askedservers import serversOf
 from nanotun.config.settings import Settings
 from nanotun.interfaces import DnsServer
 from nanotun.interfaces.nameserver import ENCRYPTED

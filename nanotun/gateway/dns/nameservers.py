@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
-from nanotun.config.dnsservers import bootstrapsOf, serversOf, through, viaOf
+from nanotun.config.askedservers import bootstrapsOf, serversOf, through, viaOf
 from nanotun.config.settings import Settings
 from nanotun.gateway.dns.ask import OF_DNS, OF_RULE, OF_SCRIPT, ServerQueries
 from nanotun.gateway.dns.association import QueryAssociations

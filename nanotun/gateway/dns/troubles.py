@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nanotun.config.dnsservers import through
+from nanotun.config.askedservers import through
 from nanotun.errors import ProxyError, UpstreamError, UpstreamProhibited
 from nanotun.gateway.dns.servertally import ServerTally
 from nanotun.interfaces import DnsServer

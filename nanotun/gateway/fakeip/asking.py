@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from nanotun.config.dnsservers import mayGoBare, viaOf
+from nanotun.config.askedservers import mayGoBare, viaOf
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import bareNames
 from nanotun.interfaces import DnsServer
