@@ -15,7 +15,7 @@ from ipaddress import IPv6Address
 from socket import AF_INET, AF_INET6, inet_ntop
 
 from nanotun.addresses import Reach, Special, innerAddress
-from nanotun.config.dnsservers import allLocal
+from nanotun.config.askedservers import allLocal
 from nanotun.config.settings import Settings
 from nanotun.gateway.dns.addresses import isWithin, nameShown, packName
 from nanotun.gateway.dns.message import (

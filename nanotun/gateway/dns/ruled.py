@@ -56,7 +56,7 @@ _NOWHERE = frozenset(("0.0.0.0", "::"))
 _TYPE_AND_CLASS = struct.Struct("!HH")
 
 
-class _Found(NamedTuple):
+class _Made(NamedTuple):
     """
     An answer that was made here.
 
@@ -91,7 +91,7 @@ class RuledDns:
         self._hosts: HostsFile | None = None
         self._own: Collection[str] = ()
         self._table = HostsTable()
-        self._known: dict[bytes, _Found | None] = {}
+        self._known: dict[bytes, _Made | None] = {}
 
     def configure(
         self, names: NamePolicy, hosts: HostsFile | None, own: Collection[str] = ()
@@ -137,7 +137,7 @@ class RuledDns:
         self._relay.give(wire, found.query, answer, reply, overTCP, largest, found.noted)
         return True
 
-    def _find(self, wire: bytes) -> _Found | None:
+    def _find(self, wire: bytes) -> _Made | None:
         """The answer to a query; L{None} if it is not for this stage."""
         if self._hosts is not None:
             table = self._hosts.table(self._clock.seconds())
@@ -156,7 +156,7 @@ class RuledDns:
             self._known[key] = found
         return found
 
-    def _make(self, wire: bytes) -> _Found | None:
+    def _make(self, wire: bytes) -> _Made | None:
         try:
             query = readQuery(wire)
         except WireError:
@@ -178,9 +178,9 @@ class RuledDns:
         else:
             answer = made.addresses(addresses, wire, query)
         stage = "rejected" if verdict.rejected else "rule"
-        return _Found(query, answer, stage, verdict.rule, _NOWHERE.isdisjoint(addresses))
+        return _Made(query, answer, stage, verdict.rule, _NOWHERE.isdisjoint(addresses))
 
-    def _hosted(self, wire: bytes, query: Query, name: str, kind: int) -> _Found | None:
+    def _hosted(self, wire: bytes, query: Query, name: str, kind: int) -> _Made | None:
         """The answer by the hosts file; L{None} if it is not about this."""
         table = self._table
         if kind == PTR:
@@ -202,4 +202,4 @@ class RuledDns:
             answer = made.deny(wire, query, NOERROR)
         # All bytes of an unspecified address are zero.
         noted = all(any(each) for each in found)
-        return _Found(query, answer, "hosts", f"/etc/hosts, line {table.lineOf(pointed)}", noted)
+        return _Made(query, answer, "hosts", f"/etc/hosts, line {table.lineOf(pointed)}", noted)
