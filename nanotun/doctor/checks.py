@@ -6,17 +6,21 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from nanotun.config.askedservers import goesBare, probeEndpoints, viaOf
+from nanotun.config.askedservers import goesBare, hostsOf, probeEndpoints, serversOf
+from nanotun.config.domains import PatternKind
 from nanotun.config.notices import namesInClear
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import firstHops, inDialOrder, upstreamsOf
+from nanotun.daemon.circles import Circles
 from nanotun.daemon.localresolvers import LocalResolvers
+from nanotun.daemon.systemservers import SystemServers
 from nanotun.doctor import local, neighbours, network, plainhttp, servers, trial, upstreams
 from nanotun.doctor.finding import ICheck
 from nanotun.doctor.machine import Machine
@@ -32,6 +36,7 @@ from nanotun.linux.network import MachineNetwork, readNetwork
 from nanotun.log.trouble import TroubleLog
 from nanotun.routing.netlink import vpnMarks
 from nanotun.upstream.dial.sockets import openDatagram, openStream
+from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.httpproxy import HttpUpstream
 from nanotun.upstream.make import groupOf, makeAll
 
@@ -87,7 +92,7 @@ def allChecks(
     made = makeAll(inDialOrder(entries), context, together)
     hosts = [url.host for url in firstHops(settings)]
     # With fake-ip no server past the proxy hears of a destination's name.
-    bare = any(goesBare(settings, each) for each in settings.dns)
+    bare = any(goesBare(settings, each) for each in serversOf(settings))
     if target is not None and (settings.dnsMode != "fake-ip" or not bare):
         hosts.insert(0, target.host)
 
@@ -99,7 +104,7 @@ def allChecks(
             reactor,
             target,
             probed[0] if probed else None,
-            questionFor(hosts, probed[0]) if probed else None,
+            questionFor(hosts, probed[0].host) if probed else None,
             bool(url.host),
             names=settings.dnsMode == "fake-ip",
             cure=cure,
@@ -107,7 +112,8 @@ def allChecks(
             via=entry.via,
         )
 
-    ways = {name: each.upstream for name, each in made.items()}
+    ways: dict[str, IUpstream] = {"direct": DirectUpstream(context)}
+    ways |= {name: each.upstream for name, each in made.items()}
     proxies = [
         (entry, url, upstream)
         for name, entry in entries.items()
@@ -123,7 +129,7 @@ def allChecks(
             for entry, _, upstream in proxies
             if target is not None and isinstance(upstream, HttpUpstream)
         ),
-        *dnsChecks(settings, ways, reactor, hosts),
+        *dnsChecks(settings, ways, reactor, hosts, inThread),
         network.AddressCheck(survey, settings, running, machine.holders, machine.geteuid() == 0),
         network.VpnCheck(survey, settings, machine.holders, vpnMarks),
         network.Ipv6Check(survey, machine),
@@ -149,30 +155,79 @@ def _titleOf(entry: UpstreamSettings) -> str:
 
 
 def dnsChecks(
-    settings: Settings, ways: Mapping[str, IUpstream], reactor: Any, hosts: Sequence[str]
+    settings: Settings,
+    ways: Mapping[str, IUpstream],
+    reactor: Any,
+    hosts: Sequence[str],
+    inThread: Callable[..., Any],
 ) -> list[ICheck]:
     """
     The checks of the DNS servers, each asked its own way.
 
-    @param ways: the upstreams by name.
+    @param ways: the upstreams by name, with C{direct}.
     @param hosts: names and addresses; the servers are asked for the first name.
+    @param inThread: see L{allChecks}.
     """
+    contexts = functools.cache(lambda: contextsFor(settings))
+    named = serversOf(settings)
+    hasSystem = any(server.scheme == "system" for server in named)
 
-    def makeServers(report: Callable[[str], None]) -> NameServers:
-        way = ways.__getitem__
-        contexts = contextsFor(settings)
-        return NameServers(reactor, settings, way, contexts, Counters(), {}, openDatagram, report)
+    def makeSystem(call: Callable[..., Any]) -> SystemServers:
+        circles = Circles(settings.tunName, inCell=False)
+        return SystemServers(settings, circles, reactor.seconds, call, lambda: None)
+
+    look = servers.SystemLook(makeSystem, inThread)
+
+    def makeServers(_: object = None) -> NameServers:
+        return NameServers(
+            reactor,
+            settings,
+            ways.__getitem__,
+            contexts(),
+            Counters(),
+            {},
+            openDatagram,
+            lambda sentence: None,
+            look.servers,
+        )
+
+    def makeLater() -> NameServers | Deferred[NameServers]:
+        # They may be asked for another server's name.
+        return look.get().addCallback(makeServers) if hasSystem else makeServers()
 
     def check(server: DnsServer) -> ICheck:
-        place = Endpoint(server.host, server.port)
-        question = questionFor(hosts, place)
-        if server.scheme == "udp" and viaOf(settings, server) == "direct":
-            return servers.DnsCheck(place, question, reactor, openDatagram)
-        return servers.ProxiedDnsCheck(server, question, makeServers, reactor)
+        if server.scheme == "system":
+            return servers.SystemCheck(look, lambda each: check(each._replace(via=server.via)))
+        own = () if server.literal else (server.host,)
+        literal = hostsOf(server)
+        names = (*_domainsOf(settings, server), *hosts, *own)
+        question = questionFor(names, literal[0] if literal else "")
+        return servers.ServerCheck(server, question, makeLater, reactor)
 
     return [
-        *map(check, settings.dns),
+        *(check(each) for server in named for each in _byAddress(server)),
         *map(servers.ClearNamesCheck, namesInClear(settings)),
+    ]
+
+
+def _byAddress(server: DnsServer) -> Iterator[DnsServer]:
+    """A server with a literal host, if it is asked by datagrams."""
+    if server.scheme != "udp" or server.literal:
+        yield server
+    else:
+        yield from (server._replace(host=host, addresses=()) for host in server.addresses)
+
+
+def _domainsOf(settings: Settings, server: DnsServer) -> list[str]:
+    """The names that only C{dnsRules} ask a server for; it may know no others."""
+    if server in settings.dns:
+        return []
+    return [
+        pattern.value
+        for rule in settings.dnsRules
+        if server in rule.servers
+        for pattern in rule.domains
+        if pattern.kind in (PatternKind.BELOW, PatternKind.EXACTLY)
     ]
 
 

@@ -9,9 +9,8 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from nanotun.addresses import isAddress
-from nanotun.flow import Endpoint
 from nanotun.gateway.dns.message import NAME_LIMIT, PTR, A
-from nanotun.upstream.datagramtrial import dnsQuery
+from nanotun.upstream.datagramtrial import NS, dnsQuery
 
 
 class DnsQuestion(NamedTuple):
@@ -27,19 +26,23 @@ class DnsQuestion(NamedTuple):
         return dnsQuery(ident, self.name.encode("ascii"), self.kind)
 
 
-def questionFor(hosts: Iterable[str], server: Endpoint) -> DnsQuestion:
+def questionFor(hosts: Iterable[str], address: str = "") -> DnsQuestion:
     """
     Choose what to ask a server for: the first of C{hosts} that is a name outside this
     machine's own network, as nanotun will ask for such names; else the server's own address.
     A private one is answered by the server itself (RFC 6303), and public servers have a name.
 
     @param hosts: names and addresses.
+    @param address: a literal one of the server's; empty if none is known, so that it is asked for
+        the servers of the root.
     """
     for host in hosts:
         name = _asciiName(host)
         if name:
             return DnsQuestion(name, A)
-    return DnsQuestion(ip_address(server.host.partition("%")[0]).reverse_pointer, PTR)
+    if not address:
+        return DnsQuestion(".", NS)
+    return DnsQuestion(ip_address(address.partition("%")[0]).reverse_pointer, PTR)
 
 
 def _asciiName(host: str) -> str:

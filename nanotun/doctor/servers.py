@@ -4,33 +4,33 @@ Checks that ask each DNS server.
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, maybeDeferred
 from zope.interface import implementer
 
+from nanotun.daemon.systemservers import SystemServers, shown
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.question import DnsQuestion
 from nanotun.errors import UpstreamError
-from nanotun.flow import Endpoint
-from nanotun.gateway.dns.interfaces import INameServer
+from nanotun.gateway.dns.interfaces import IAttempt, INameServer
 from nanotun.gateway.dns.message import NOERROR, NXDOMAIN, RCODE, SERVFAIL, readQuery
 from nanotun.gateway.dns.nameservers import NameServers
+from nanotun.gateway.dns.types import RCODES
 from nanotun.interfaces import DnsServer
 from nanotun.timer import Timer
-from nanotun.upstream.datagramtrial import RETRY, TRIES, DatagramTrial, isDnsAnswer
+from nanotun.upstream.datagramtrial import RETRY, TRIES
 
-#: Response codes that are no answer to the question, by the names that tools such as dig show
-#: (RFC 1035, section 4.1.1).
-ERRORS = {1: "FORMERR", 2: "SERVFAIL", 4: "NOTIMP", 5: "REFUSED", 9: "NOTAUTH"}
+#: Seconds to wait for an answer on a connection: for the dial, the look-up of the server's name
+#: and a handshake, which has five.  A check has one more.
+WAITS = 11
+
+#: What to do where the sentence about a server does not say it.
+LOOK = "Look at that server, or set dns to another one."
 
 
-def judged(
-    server: Endpoint | DnsServer, question: DnsQuestion, answer: bytes, way: str = ""
-) -> Finding:
+def judged(server: DnsServer, question: DnsQuestion, answer: bytes, way: str = "") -> Finding:
     """
     What an answer's response code says of the server.
 
@@ -39,13 +39,13 @@ def judged(
     name, rcode = "DNS", answer[3] & RCODE
     if rcode in (NOERROR, NXDOMAIN):
         return Finding(name, Level.OK, f"The server {server} answers{way}.")
-    code = ERRORS.get(rcode, f"response code {rcode}")
+    code = RCODES.get(rcode, f"response code {rcode}")
     if rcode == SERVFAIL:
         return Finding(
             name,
             Level.WARN,
             f"The server {server} answers{way}, but cannot look up {question.name} ({code}).",
-            "Look at that server, or set dns to another one.",
+            LOOK,
         )
     return Finding(
         name,
@@ -56,12 +56,13 @@ def judged(
 
 
 @implementer(ICheck)
-class ProxiedDnsCheck:
+class ServerCheck:
     """
-    Whether a server of C{dns} answers through the proxy, as the DNS relay asks it.
+    Whether a server answers, asked by its own protocol and its own way, as the DNS relay asks it.
 
+    @param server: C{udp}, C{tcp}, C{tls} or C{https}.
     @param question: what it is asked.
-    @param makeServers: makes what asks it, given what takes a sentence about why it cannot.
+    @param makeServers: makes what asks it, or a Deferred that fires with that.
     """
 
     name = "DNS"
@@ -70,122 +71,185 @@ class ProxiedDnsCheck:
         self,
         server: DnsServer,
         question: DnsQuestion,
-        makeServers: Callable[[Callable[[str], None]], NameServers],
+        makeServers: Callable[[], NameServers | Deferred[NameServers]],
         reactor: Any,
     ) -> None:
         self._server = server
         self._question = question
         self._makeServers = makeServers
         self._reactor = reactor
+        self._byDatagram = server.scheme == "udp"
+        self._error = ""
 
     @inlineCallbacks
     def run(self) -> Any:
         """See L{ICheck.run}."""
-        sentences: list[str] = []
-        servers = self._makeServers(sentences.append)
-        asked = servers.at(self._server)
-        timer = Timer(self._reactor, lambda: self._askOnce(asked, sentences, done, timer))
+        servers = yield maybeDeferred(self._makeServers)
+        asked: INameServer = servers.at(self._server)
         done: Deferred[bytes] = Deferred()
-        self._left = TRIES
-        self._askOnce(asked, sentences, done, timer)
-        try:
-            answer = yield done
-        finally:
-            timer.close()
-            servers.stop()
-        if answer:
-            return [judged(self._server, self._question, answer, asked.where)]
-        if sentences:
-            return [Finding(self.name, Level.FAIL, sentences[0])]
-        return [
-            Finding(
-                self.name,
-                Level.FAIL,
-                f"The server {self._server} does not answer{asked.where}.",
-                "Set dns to a server that the proxy reaches, allow DNS there, or set dnsMode: "
-                "fake-ip or dnsVia: direct.",
-            )
-        ]
+        left = [TRIES if self._byDatagram else WAITS]
+        attempts: list[IAttempt] = []
 
-    def _askOnce(
-        self, asked: INameServer, sentences: list[str], done: Deferred[bytes], timer: Timer
-    ) -> None:
+        def look() -> None:
+            left[0] -= 1
+            if not left[0]:
+                end(b"")
+                return
+            timer.start(RETRY)
+            # On a connection nothing gets lost.
+            if self._byDatagram and (not attempts or attempts[-1].doubt()):
+                ask()
+
+        def ask() -> None:
+            wire = self._question.query(0)
+            try:
+                attempts.append(asked.ask(wire, readQuery(wire), False, end, failed))
+            except (OSError, UpstreamError) as error:
+                self._error = self._sentence(error)
+                end(b"")
+
+        def failed() -> None:
+            # A datagram may be answered all the same, or the next one.
+            if asked.tally.trouble or not self._byDatagram:
+                end(b"")
+
         def end(answer: bytes) -> None:
             if not done.called:
                 done.callback(answer)
 
-        def failed() -> None:
-            if sentences:
-                end(b"")
-
-        if not self._left:
-            end(b"")
-            return
-        self._left -= 1
+        timer = Timer(self._reactor, look)
         timer.start(RETRY)
-        wire = self._question.query(0)
         try:
-            asked.ask(wire, readQuery(wire), False, end, failed)
-        except (OSError, UpstreamError):
-            failed()
+            ask()
+            answer = yield done
+        finally:
+            timer.close()
+            for attempt in attempts:
+                attempt.cancel()
+            servers.stop()
+        if answer:
+            return [judged(self._server, self._question, answer, asked.where)]
+        return [self._unanswered(asked)]
+
+    def _sentence(self, error: OSError | UpstreamError) -> str:
+        if isinstance(error, OSError) and error.strerror:
+            return (
+                f"The server {self._server} cannot be reached ({error.strerror}); set dns to one "
+                "that this machine reaches."
+            )
+        return str(error)
+
+    def _unanswered(self, asked: INameServer) -> Finding:
+        text = asked.tally.trouble or self._error
+        if text:
+            # Most sentences have a cure of their own.
+            return Finding(self.name, Level.FAIL, text, "" if ";" in text else LOOK)
+        other = "or give it via" if self._server.via else "or dnsVia"
+        if asked.where:
+            return Finding(
+                self.name,
+                Level.FAIL,
+                f"The server {self._server} does not answer{asked.where}.",
+                "Set dns to a server that the proxy reaches, allow DNS there, or try dnsMode: "
+                f"fake-ip {other}: direct.",
+            )
+        return Finding(
+            self.name,
+            Level.FAIL,
+            f"The server {self._server} does not answer, and the relay asks it past the proxy.",
+            "Set dns to a server that this machine reaches, such as the router's or the "
+            f"provider's; or try dnsMode: fake-ip {other}: proxy.",
+        )
+
+
+class SystemLook:
+    """
+    A look at the servers that this machine uses itself.
+
+    @param make: makes what looks, given what calls a function in a thread.
+    @param inThread: calls a function in a thread and returns a Deferred.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Callable[[Callable[[], Any]], Deferred[Any]]], SystemServers],
+        inThread: Callable[..., Any],
+    ) -> None:
+        self._make = make
+        self._inThread = inThread
+        self._system: SystemServers | None = None
+        self._threads = 0
+        self._waiting: list[Deferred[tuple[DnsServer, ...]]] = []
+
+    def servers(self) -> tuple[DnsServer, ...]:
+        """What is known of them."""
+        return () if self._system is None else self._system()
+
+    def get(self) -> Deferred[tuple[DnsServer, ...]]:
+        """Look at them, if that has not been done yet."""
+        if self._system is None:
+            self._system = self._make(self._look)
+            self._system.start()
+        found: Deferred[tuple[DnsServer, ...]] = Deferred()
+        self._waiting.append(found)
+        self._tell()
+        return found
+
+    def _look(self, function: Callable[[], Any]) -> Deferred[Any]:
+        self._threads += 1
+        looked: Deferred[Any] = Deferred()
+
+        def done(result: Any) -> None:
+            self._threads -= 1
+            # Those who wait want to know what is made of it.
+            looked.callback(result)
+            self._tell()
+
+        self._inThread(function).addBoth(done)
+        return looked
+
+    def _tell(self) -> None:
+        if not self._threads:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.callback(self.servers())
 
 
 @implementer(ICheck)
-class DnsCheck:
+class SystemCheck:
     """
-    Whether a server of C{dns} answers this machine past the proxy, as the DNS relay asks it.
+    What C{system} stands for, and whether those servers answer.
 
-    @param question: what it is asked.
-    @param makeDatagram: makes a socket like the DNS relay's, given C{AF_INET} or C{AF_INET6}.
-    @param makeIdent: returns a 16-bit ID for the query.
+    @param look: knows them.
+    @param check: makes the check of one of them.
     """
 
     name = "DNS"
 
-    def __init__(
-        self,
-        server: Endpoint,
-        question: DnsQuestion,
-        reactor: Any,
-        makeDatagram: Callable[[int], socket.socket],
-        makeIdent: Callable[[], int] = lambda: int.from_bytes(os.urandom(2), "big"),
-    ) -> None:
-        self._server = server
-        self._question = question
-        self._reactor = reactor
-        self._makeDatagram = makeDatagram
-        self._makeIdent = makeIdent
+    def __init__(self, look: SystemLook, check: Callable[[DnsServer], ICheck]) -> None:
+        self._look = look
+        self._check = check
 
     @inlineCallbacks
     def run(self) -> Any:
         """See L{ICheck.run}."""
-        ident = self._makeIdent()
-        six = ":" in self._server.host
-        try:
-            sock = self._makeDatagram(socket.AF_INET6 if six else socket.AF_INET)
-            try:
-                sock.connect(self._server)
-            except OSError:
-                sock.close()
-                raise
-            query = self._question.query(ident)
-            answer = yield DatagramTrial(self._reactor, sock, query, isDnsAnswer(ident)).start()
-        except UpstreamError as error:
-            return [Finding(self.name, Level.FAIL, str(error))]
-        except OSError as error:
-            return [self._unanswered(f"cannot be reached ({error.strerror})")]
-        except Exception:
-            return [self._unanswered("does not answer")]
-        return [judged(self._server, self._question, answer)]
-
-    def _unanswered(self, what: str) -> Finding:
-        return Finding(
-            self.name,
-            Level.FAIL,
-            f"The server {self._server} {what}, and the relay asks it past the proxy.",
-            "Set dns to a server that this machine reaches, such as the router's or the "
-            "provider's; or try dnsMode: fake-ip or dnsVia: proxy.",
-        )
+        servers: tuple[DnsServer, ...] = yield self._look.get()
+        if not servers:
+            return [
+                Finding(
+                    self.name,
+                    Level.FAIL,
+                    "system stands for no server, because this machine names none that nanotun "
+                    "could ask.",
+                    "Add a server to dns, such as the router's address.",
+                )
+            ]
+        found = [Finding(self.name, Level.INFO, f"system stands for {shown(servers)}.")]
+        different = dict.fromkeys(each._replace(domains=()) for each in servers)
+        runs = [maybeDeferred(self._check(each).run) for each in different]
+        for each in (yield gatherResults(runs, consumeErrors=True)):
+            found += each
+        return found
 
 
 @implementer(ICheck)

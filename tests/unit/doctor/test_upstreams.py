@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
-from dataclasses import replace
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from nanotun.doctor import neighbours
-from nanotun.doctor.checks import allChecks, basicChecks, parseTarget
 from nanotun.doctor.finding import Finding, ICheck, Level
-from nanotun.doctor.plainhttp import PlainHttpCheck
-from nanotun.doctor.servers import ClearNamesCheck, DnsCheck, ProxiedDnsCheck
 from nanotun.doctor.trial import TrialCheck
 from nanotun.doctor.upstreams import NOWHERE, ProxyCheck
 from nanotun.errors import (
     AuthenticationError,
-    ConfigError,
     DatagramsUnsupported,
     DeviceError,
     NamesUnsupported,
@@ -32,11 +24,10 @@ from nanotun.errors import (
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
-from nanotun.interfaces import DatagramLeg, LegKind, UpstreamSettings
+from nanotun.interfaces import DatagramLeg, LegKind
 from nanotun.testing import FakeControl, FakeUpstream, NamedFakeUpstream
 from nanotun.upstream.datagramtrial import RETRY, TRIES, DatagramTrial, dnsQuery, isDnsAnswer
-from nanotun.upstream.schemes.table import parseProxyURL
-from tests.unit.doctor.doctor_cases import HOME, CheckCase, settings
+from tests.unit.doctor.doctor_cases import CheckCase, settings
 from tests.unit.doctor.peer_cases import ANSWER, IDENT, QUESTION, SERVER, PeerCase, withCode
 
 
@@ -361,138 +352,3 @@ class TrialTests(CheckCase):
         """Without root, nothing is tried."""
         check = TrialCheck(settings(), lambda call: succeed(call()), False, lambda _: 1 // 0 == 0)
         self.assertFinds(check, Level.INFO, "Not tried")
-
-
-DNS_CHECKS = (DnsCheck, ProxiedDnsCheck)
-
-
-class ChecksTests(CheckCase):
-    """L{allChecks}, L{basicChecks} and L{parseTarget}."""
-
-    def test_all(self) -> None:
-        """Every proxy and every DNS server has a check of its own."""
-        wanted = settings("--proxy", "http://10.0.0.2", "--dns", "192.0.2.1,192.0.2.2,2001:db8::1")
-        checks = allChecks(wanted, (), None, Clock(), lambda call: None, self.machine, lambda: HOME)
-        for check in checks:
-            verifyObject(ICheck, check)
-        names = [check.name for check in checks]
-        self.assertEqual((names.count("proxy"), names.count("DNS")), (2, 3))
-        self.assertEqual(len(set(names)), len(checks) - 3)
-
-    def test_upstreams(self) -> None:
-        """
-        So has every proxy of an upstream by name; a proxy behind another is asked through that,
-        and no process of this machine is blamed for it.
-        """
-        self.patch(neighbours, "cureOf", lambda machine, url: f"Look at {url.port}.")
-        wanted = settings("--upstream", "office=socks5://127.0.0.1:1,office=http://127.0.0.1:2")
-        deep = UpstreamSettings("deep", (parseProxyURL("http://127.0.0.1:3"),), via="office")
-        wanted = replace(wanted, upstreams=(*wanted.upstreams, deep))
-        target = Endpoint("example.org", 443)
-        checks: list[Any] = [
-            check
-            for check in allChecks(
-                wanted, (), target, Clock(), lambda call: None, self.machine, lambda: HOME
-            )
-            if isinstance(check, ProxyCheck | PlainHttpCheck)
-        ]
-        self.assertEqual(
-            [(check.name, check._upstream.describe()) for check in checks],
-            [
-                ("proxy", "socks5://10.0.0.1:1080"),
-                ("upstream office", "socks5://127.0.0.1:1"),
-                ("upstream office", "http://127.0.0.1:2"),
-                ("upstream deep", "http://127.0.0.1:3"),
-                ("upstream office", "http://127.0.0.1:2"),
-                ("upstream deep", "http://127.0.0.1:3"),
-            ],
-        )
-        vias = [(check._upstream._context.via, check._cure()) for check in checks[:4]]
-        self.assertEqual(
-            vias[:3], [(None, "Look at 1080."), (None, "Look at 1."), (None, "Look at 2.")]
-        )
-        via, cure = vias[3]
-        self.assertEqual((via.name, cure), ("office", ""))
-        self.assertEqual(
-            via.upstream.describe(), "failover of socks5://127.0.0.1:1, http://127.0.0.1:2"
-        )
-
-    def test_dnsVia(self) -> None:
-        """With C{dnsVia: proxy} the servers are asked through the proxies; else, it is said."""
-        for flags, kinds in (
-            (("--dns-via", "proxy", "--auto-route"), [ProxiedDnsCheck] * 2),
-            (("--auto-route",), [DnsCheck, DnsCheck, ClearNamesCheck]),
-            ((), [DnsCheck, DnsCheck]),
-        ):
-            wanted = settings("--proxy", "http://10.0.0.2", "--dns", "192.0.2.1,192.0.2.2", *flags)
-            checks = allChecks(
-                wanted, (), None, Clock(), lambda call: None, self.machine, lambda: HOME
-            )
-            found = [check for check in checks if check.name == "DNS"]
-            self.assertEqual([type(check) for check in found], kinds)
-        (finding,) = ClearNamesCheck("It is so; do this.").run()
-        self.assertEqual((finding.level, finding.text), (Level.INFO, "It is so; do this."))
-
-    def test_question(self) -> None:
-        """The servers are asked for the target's name; without one, for the first proxy's."""
-        for way in ("direct", "proxy"):
-            wanted = settings("--proxy", "socks5://proxy.example", "--dns-via", way)
-            for target, name in (
-                (Endpoint("www.example", 443), "www.example"),
-                (Endpoint("192.0.2.7", 443), "proxy.example"),
-                (None, "proxy.example"),
-            ):
-                checks = allChecks(
-                    wanted, (), target, Clock(), lambda call: None, self.machine, lambda: HOME
-                )
-                asking = [each for each in checks if hasattr(each, "_question")]
-                names = {(each.name, each._question.name) for each in asking}
-                self.assertEqual(names, {("proxy", name), ("DNS", name)})
-
-    def test_hidden(self) -> None:
-        """With fake-ip no server that is asked past the proxy hears of the target's name."""
-        for way, name in (
-            ("direct", "proxy.example"),
-            ("home", "proxy.example"),
-            ("proxy", "www.example"),
-            ("office", "www.example"),
-        ):
-            flags = ("--proxy", "socks5://proxy.example", "--dns-mode", "fake-ip")
-            more = ("--upstream", "home=direct://", "--upstream", "office=socks5://10.0.0.2")
-            wanted = settings(*flags, *more, "--dns-via", way)
-            target = Endpoint("www.example", 443)
-            checks = allChecks(
-                wanted, (), target, Clock(), lambda call: None, self.machine, lambda: HOME
-            )
-            names = {each._question.name for each in checks if isinstance(each, DNS_CHECKS)}
-            self.assertEqual(names, {name})
-
-    def test_plainHttp(self) -> None:
-        """With a target, plain http is tried through each HTTP proxy, and through no other."""
-        wanted = settings("--proxy", "http://10.0.0.2,https://10.0.0.3,socks5://10.0.0.4")
-        target = Endpoint("example.org", 443)
-        checks = allChecks(
-            wanted, (), target, Clock(), lambda call: None, self.machine, lambda: HOME
-        )
-        self.assertEqual(len([each for each in checks if isinstance(each, PlainHttpCheck)]), 2)
-
-    def test_basic(self) -> None:
-        """The basic checks need no configuration."""
-        names = {check.name for check in basicChecks(self.machine)}
-        self.assertEqual(names, {"program", "privileges", "/dev/net/tun", "open files", "clock"})
-
-    def test_badFile(self) -> None:
-        """A missing file that a proxy's URL names is an error."""
-        wanted = settings("--proxy", f"https://10.0.0.2?ca={os.path.abspath('no-such-file')}")
-        self.assertRaises(ConfigError, allChecks, wanted, (), None, Clock(), None, self.machine)
-
-    def test_targets(self) -> None:
-        """A target has a host and a port."""
-        self.assertEqual(parseTarget("example.org:443"), Endpoint("example.org", 443))
-        self.assertEqual(parseTarget("[2001:db8::1]:53"), Endpoint("2001:db8::1", 53))
-        for text in ("", "host", ":1", "host:", "host:0", "host:65536", "host:x", "host:-1"):
-            error = self.assertRaises(ConfigError, parseTarget, text)
-            self.assertEqual(
-                str(error),
-                f"--target must be HOST:PORT, such as example.org:443, not {text!a}.",
-            )

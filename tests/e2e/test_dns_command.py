@@ -1,0 +1,161 @@
+"""
+C{nanotun dns} and C{nanotun status}: what they say of the relay's steps and of its servers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+from tests.e2e.dns_case import EncryptedCase
+from tests.e2e.lab import udp
+from tests.e2e.lab.baddns import NAME
+from tests.e2e.lab.console import say
+from tests.e2e.lab.daemon import Daemon
+from tests.e2e.lab.nameserver import TTL
+from tests.e2e.lab.topology import IPV4
+
+
+class CommandTests(EncryptedCase):
+    """One daemon, whose settings change.  It makes no difference which engine runs."""
+
+    def command(self, daemon: Daemon, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run C{nanotun}, for this daemon."""
+        return say(*words, "--run-dir", str(daemon.directory / "run"))
+
+    def dns(self, daemon: Daemon, *words: str, status: int = 0) -> list[str]:
+        """The lines of C{nanotun dns}."""
+        done = self.command(daemon, "dns", *words)
+        self.assertEqual((done.returncode, done.stderr), (status, ""), done.stdout)
+        return done.stdout.splitlines()
+
+    def found(self, daemon: Daemon, *words: str, status: int = 0) -> dict[str, Any]:
+        """What C{nanotun dns --json} says of one type."""
+        (line,) = self.dns(daemon, "--json", *words, status=status)
+        report: dict[str, Any] = json.loads(line)
+        return report
+
+    def asked(self, daemon: Daemon) -> list[dict[str, Any]]:
+        """What C{nanotun status --json} says of the servers."""
+        servers: list[dict[str, Any]] = json.loads(self.command(daemon, "status", "--json").stdout)[
+            "dns"
+        ]["asked"]
+        return servers
+
+    def test_server(self) -> None:
+        """
+        An answer of a server, and the same from the cache: in text and in JSON, each with the
+        server and its way; status counts both.
+        """
+        self.unbound(IPV4.world)
+        place = f"tls://{IPV4.world}:853#{NAME}"
+        settings = {"proxy": self.dante().url(), "dnsVia": "proxy", "dnsCache": True}
+        daemon = self.asking(self.entry("tls"), **settings)
+        first = self.dns(daemon, "host.lab", "a")
+        self.assertEqual(
+            first[:3],
+            [
+                "host.lab A",
+                f"  NOERROR  10.1.2.3 ({TTL} s)",
+                f"  by       {place}, through the proxy",
+            ],
+        )
+        self.assertRegex(first[3], r"^  took     [0-9.]+ m?s$")
+        again = self.dns(daemon, "host.lab", "A")
+        self.assertRegex(again[2], rf"^  by       the cache, [0-9] s old; {place} gave it$")
+        # What the C library asks for a program has put it there as well.
+        self.ask("+noedns", "any.lab", "A")
+        report = self.found(daemon, "any.lab", "A")
+        self.assertEqual((report["stage"], report["cached"], report["tries"]), ("cache", True, []))
+        self.assertEqual((report["server"], report["via"]), (place, "proxy"))
+        (server,) = self.asked(daemon)
+        self.assertEqual((server["server"], server["via"], server["state"]), (place, "proxy", "up"))
+        counts = server["queries"], server["answers"], server["errors"], server["hits"]
+        self.assertEqual((counts, server["trouble"]), ((2, 2, 0, 2), ""))
+        self.assertTrue(0 < server["latency"] < 2, server)
+        text = self.command(daemon, "status").stdout
+        self.assertRegex(text, rf"(?m)^ +{place} through the proxy: up, [0-9]+ ms, 2$")
+        self.assertIn(" asked, 2 from the cache\n", text)
+
+    def test_types(self) -> None:
+        """Without a type there are two answers; a denial is one, and large answers are whole."""
+        self.unbound(IPV4.world)
+        daemon = self.asking(self.entry("https"))
+        lines = [json.loads(line) for line in self.dns(daemon, "host.lab", "--json")]
+        records = [(each["type"], each["records"][0]["data"]) for each in lines]
+        self.assertEqual(records, [("A", "10.1.2.3"), ("AAAA", "fd00::123")])
+        report = self.found(daemon, "big.lab", "TXT")
+        self.assertEqual((report["status"], len(report["records"])), ("NOERROR", 10))
+        self.assertEqual(self.found(daemon, "absent.lab", "MX")["status"], "NXDOMAIN")
+        self.assertIn("  NOERROR  no data", self.dns(daemon, "host.lab", "MX"))
+        self.assertIn("  NXDOMAIN there is no such name", self.dns(daemon, "absent.lab", "A"))
+
+    def test_failing(self) -> None:
+        """
+        Servers that fail are named with what is wrong, before the one that answers, or alone
+        with status 1; status says so of each, too.
+        """
+        self.toy(udp.sink, IPV4.direct)
+        self.unbound(IPV4.world)
+        wrong = f"tls://{IPV4.world}:9#{NAME}"
+        silent = f"{IPV4.direct}:53"
+        failing = (IPV4.direct, self.entry("tls", port=9))
+        daemon = self.asking(*failing, self.entry("tls"))
+        lines = self.dns(daemon, "host.lab", "A")
+        self.assertEqual(lines[2], f"  asked    {silent}, past the proxy: no answer (1.5 s)")
+        self.assertIn(
+            f"           {wrong}, past the proxy: The DNS server {wrong} cannot", lines[3]
+        )
+        self.assertIn(f"  by       tls://{IPV4.world}:853#{NAME}, past the proxy", lines)
+        self.asking(*failing)
+        lines = self.dns(daemon, "host.lab", "A", status=1)
+        self.assertEqual(lines[1], "  SERVFAIL no server answered")
+        self.assertIn("  by       nobody", lines)
+        report = self.found(daemon, "host.lab", "A", status=1)
+        self.assertEqual((report["stage"], report["server"]), ("server", ""))
+        self.assertEqual({each["server"] for each in report["tries"]}, {silent, wrong})
+        self.assertTrue(all(each["trouble"] for each in report["tries"]), report)
+        first, second = self.asked(daemon)
+        self.assertEqual((first["state"], first["latency"]), ("down", None))
+        self.assertEqual(first["trouble"], f"The DNS server {silent} does not answer.")
+        self.assertIn(f"The DNS server {wrong} cannot be reached", second["trouble"])
+        self.assertIn(f"{silent}: down", self.command(daemon, "status").stdout)
+
+    def test_rules(self) -> None:
+        """A name that has servers of its own is asked there, and status has them, too."""
+        self.unbound(IPV4.world)
+        self.nameServer(IPV4.direct)
+        rules = [{"domains": ["any.lab"], "servers": [IPV4.direct]}]
+        daemon = self.asking(self.entry("tls"), dnsRules=rules)
+        for name, place in (("host.lab", f"tls://{IPV4.world}:853#{NAME}"), ("a.any.lab", "")):
+            report = self.found(daemon, name, "A")
+            self.assertEqual(report["server"], place or f"{IPV4.direct}:53")
+        self.assertEqual([each["state"] for each in self.asked(daemon)], ["up", "up"])
+
+    def test_fakeIP(self) -> None:
+        """Under fake-ip the answer is an address of nanotun's, and it is said whose it is."""
+        proxy = self.dante().url()
+        daemon = self.daemon(proxy=proxy, dns=[IPV4.world], dnsMode="fake-ip", dnsStateFile="")
+        report = self.found(daemon, "www.example.org", "A")
+        self.assertEqual((report["stage"], report["server"]), ("fake", ""))
+        self.assertRegex(report["records"][0]["data"], r"^198\.1[89]\.")
+        lines = self.dns(daemon, "www.example.org", "AAAA")
+        self.assertIn(
+            "  by       dnsMode: fake-ip, which gives the name addresses of its own", lines
+        )
+
+    def test_script(self) -> None:
+        """The script's answer is told, and the script hears of the query."""
+        path = self.directory / "names.py"
+        path.write_text(
+            "def query(query):\n"
+            "    if query.name == 'scripted.lab' and query.source == '127.0.0.1':\n"
+            "        return '192.0.2.80'\n"
+        )
+        os.chmod(path, 0o600)
+        self.unbound(IPV4.world)
+        daemon = self.asking(self.entry("tls"), script=str(path))
+        self.assertIn("  by       the script", self.dns(daemon, "scripted.lab", "A"))
+        self.assertEqual(self.found(daemon, "host.lab", "A")["stage"], "server")
