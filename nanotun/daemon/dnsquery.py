@@ -13,12 +13,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from nanotun.config.domains import NAME_LIMIT, comparable
+from nanotun.daemon.reload import Live
 from nanotun.errors import RunningError
 from nanotun.gateway import Gateway
 from nanotun.gateway.dns.message import RCODE
 from nanotun.gateway.dns.shown import recordsOf
 from nanotun.gateway.dns.trace import Trace
 from nanotun.gateway.dns.types import RCODES, typeNumber, typeText
+from nanotun.policy.dnsnames import NameVerdict
 
 #: Labels that need no escapes, with dots between them.
 _LABELS = re.compile(r"[!-\-/-\[\]-~]{1,63}(\.[!-\-/-\[\]-~]{1,63})*")
@@ -41,7 +43,7 @@ def askedName(text: str) -> str | None:
 
 
 def dnsHandler(
-    gateway: Gateway, seconds: Callable[[], float]
+    live: Live, gateway: Gateway, seconds: Callable[[], float]
 ) -> Callable[[Mapping[str, Any]], Deferred[dict[str, Any]]]:
     """
     The handler of C{nanotun dns}, whose arguments are C{name} and C{type}.  The query is like any
@@ -58,6 +60,7 @@ def dnsHandler(
         trace, began = Trace(), seconds()
 
         def report(answer: bytes) -> dict[str, Any]:
+            trace.rule = trace.rule or ruleBehind(trace, live.current.names.of(name))
             return {
                 "name": name or ".",
                 "type": typeText(kind),
@@ -69,6 +72,21 @@ def dnsHandler(
         return gateway.ask(name, kind, trace).addCallback(report)
 
     return handler
+
+
+def ruleBehind(trace: Trace, said: NameVerdict) -> str:
+    """
+    The entry of C{dnsRules} because of which a query was answered at a stage behind the rules.
+
+    @param said: what is said about its name.
+    @return: as text for the user; empty if there is none.
+    """
+    if trace.stage == "fake":
+        return said.rule if said.fake else ""
+    # The script may have named another server, and C{system} stands for others.
+    named = any(each.scheme == "system" or str(each) == trace.server for each in said.servers)
+    silent = trace.stage == "server" and not trace.server and bool(said.servers)
+    return said.rule if named or silent else ""
 
 
 def answerReport(answer: bytes, trace: Trace) -> dict[str, Any]:

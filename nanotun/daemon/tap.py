@@ -265,7 +265,7 @@ def makeService(options: Options) -> IService:
             "stop": plain(stopHandler(reactor)),
             "restart": plain(stopHandler(reactor, ending.restart)),
             "explain": explainHandler(live, config),
-            "dns": dnsHandler(gateway, time.monotonic),
+            "dns": dnsHandler(live, gateway, time.monotonic),
         },
         reactor,
     )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.daemon.dnsquery import askedName, dnsHandler
+from nanotun.daemon.dnsquery import askedName, dnsHandler, ruleBehind
 from nanotun.errors import RunningError
 from nanotun.gateway.dns.trace import Trace, Try
+from nanotun.interfaces import DnsServer
+from nanotun.policy.dnsnames import NameVerdict
 from tests.unit.gateway.gateway_cases import TXT, answer, ask, record
 
 
@@ -42,7 +45,14 @@ class HandlerTests(SynchronousTestCase):
         self.clock = Clock()
         self.gateway = AnsweringGateway()
         gateway: Any = self.gateway
-        self.handler = dnsHandler(gateway, self.clock.seconds)
+        live: Any = SimpleNamespace(current=SimpleNamespace(names=self))
+        self.said = NameVerdict()
+        self.handler = dnsHandler(live, gateway, self.clock.seconds)
+
+    def of(self, name: str) -> NameVerdict:
+        """See L{NamePolicy.of}."""
+        self.assertEqual(name, "host.lab")
+        return self.said
 
     def found(self, message: bytes) -> dict[str, Any]:
         """The report about an answer that comes now, as it leaves the daemon."""
@@ -95,6 +105,39 @@ class HandlerTests(SynchronousTestCase):
             self.gateway.answer = Deferred()
             report = self.found(answer(ask("host.lab", TXT), [], flags=0x8180 | rcode))
             self.assertEqual((report["status"], report["records"]), (word, []))
+
+    def test_ruleBehind(self) -> None:
+        """An entry of dnsRules is named that has chosen the server, or has the name faked."""
+        server, rule = DnsServer("udp", "10.0.0.53", 53), "dnsRules 1 (/n.yaml, line 4)"
+        servers = NameVerdict(servers=(server,), rule=rule)
+        system = NameVerdict(servers=(DnsServer("system"),), rule=rule)
+        fake = NameVerdict(fake=True, rule=rule)
+        for stage, shown, said, found in (
+            ("server", "10.0.0.53:53", servers, rule),
+            ("cache", "10.0.0.53:53", servers, rule),
+            ("server", "", servers, rule),
+            ("server", "192.168.1.1:53", system, rule),
+            ("fake", "", fake, rule),
+            # As the script named another, or the answer is older than the rule.
+            ("server", "10.0.0.54:53", servers, ""),
+            ("cache", "", servers, ""),
+            ("script", "", servers, ""),
+            ("fake", "", NameVerdict(rule="rule 1"), ""),
+            ("server", "10.0.0.53:53", NameVerdict(), ""),
+        ):
+            trace = Trace()
+            trace.stage, trace.server = stage, shown
+            self.assertEqual(ruleBehind(trace, said), found, (stage, shown, said))
+
+    def test_rule(self) -> None:
+        """It is in the report, unless the stage has named a rule itself."""
+        self.said = NameVerdict(fake=True, rule="dnsRules 1")
+        for own, expected in (("", "dnsRules 1"), ("another", "another")):
+            self.gateway.answer = Deferred()
+            found = self.handler({"name": "host.lab", "type": "A"})
+            self.gateway.trace.stage, self.gateway.trace.rule = "fake", own
+            self.gateway.answer.callback(answer(ask("host.lab")))
+            self.assertEqual(self.successResultOf(found)["rule"], expected)
 
     def test_wrong(self) -> None:
         """A request that is about no name, or no type of records, is one sentence."""
