@@ -43,6 +43,7 @@ if [ "${1:-build}" = test ]; then
     want openssh-client ssh
     want unbound unbound
     want dnsdist dnsdist
+    want ldnsutils ldns-signzone
     want knot-dnsutils kdig
     want dnsperf dnsperf
     want nftables nft

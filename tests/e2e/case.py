@@ -144,9 +144,10 @@ class LabCase(SynchronousTestCase):
         log: bool = True,
         shown: Certificate | None = None,
         plain: bool = True,
+        more: str = "",
     ) -> Unbound:
         """Start unbound in the world; see L{Unbound}."""
-        server = Unbound(self.lab.world, self.directory, hosts, log, shown, plain)
+        server = Unbound(self.lab.world, self.directory, hosts, log, shown, plain, more)
         self.addCleanup(server.stop)
         return server
 

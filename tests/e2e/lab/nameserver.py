@@ -92,12 +92,14 @@ class Unbound(Server):
         log: bool = True,
         shown: Certificate | None = None,
         plain: bool = True,
+        more: str = "",
     ) -> None:
         """
         @param hosts: the addresses to listen on.
         @param log: whether L{queries} is needed; it costs time.
         @param shown: the certificate, to answer over TLS and HTTPS as well.
         @param plain: whether it answers over UDP and TCP.
+        @param more: further lines of its configuration, which begin with that of a section.
         """
         ports = [PORT] if plain else []
         tls = ""
@@ -118,6 +120,7 @@ class Unbound(Server):
                 ttl=TTL,
                 texts="\n".join([_texts("big.lab.", 10), _texts("huge.lab.", HUGE_RECORDS)]),
             )
+            + more
         )
         journal = directory / f"unbound-{hosts[0]}.log"
         earlier = journal.read_text().count(_BEGUN) if journal.exists() else 0

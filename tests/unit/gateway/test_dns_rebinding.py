@@ -51,10 +51,15 @@ def service(hosts: list[str], kind: int = HTTPS, more: bytes = b"") -> bytes:
     return record(kind, 60, b"\0\1\0" + b"\0\1\0\3\2h2" + b"".join(hints) + more)
 
 
-def found(records: list[bytes], kind: int = A, **more: list[bytes]) -> str:
+def found(
+    records: list[bytes],
+    kind: int = A,
+    authorities: list[bytes] | None = None,
+    additionals: list[bytes] | None = None,
+) -> str:
     """The address that is found in an answer, or the empty text."""
     wire = ask(kind=kind)
-    got = localAddress(answer(wire, records, **more), read(wire))
+    got = localAddress(answer(wire, records, authorities, additionals), read(wire))
     return "" if got is None else got[0]
 
 
@@ -105,10 +110,10 @@ class AddressTests(SynchronousTestCase):
         stray = address("10.0.0.1", name("stray.example"))
         for records in ([public, private], [alias, stray], [record(TXT, 60, b"\1x"), private]):
             self.assertEqual(found(records), "10.0.0.1")
-        glue = {"authorities": [record(NS, 60, name("ns.example"))], "additionals": [stray]}
-        self.assertEqual(found([public], A, **glue), "")
+        glue = [record(NS, 60, name("ns.example"))], [stray]
+        self.assertEqual(found([public], A, *glue), "")
         for kind in (HTTPS, SVCB):
-            self.assertEqual(found([service([], kind)], kind, **glue), "10.0.0.1")
+            self.assertEqual(found([service([], kind)], kind, *glue), "10.0.0.1")
             self.assertEqual(found([service(["8.8.8.8", "fd00::1"], kind)], kind), "fd00::1")
 
     def test_manyHints(self) -> None:
