@@ -54,6 +54,13 @@ REPORT: dict[str, Any] = {
             }
         ],
         **GatewayStats(*range(len(GatewayStats._fields)))._asdict(),
+        "hosts": 3,
+        "ruled": 120,
+        "rejected": 14,
+        "private": 2,
+        "absent": 31,
+        "stale": 0,
+        "rebound": 0,
     },
     "verdicts": None,
     "processes": None,

@@ -44,8 +44,8 @@ drops      10 connections that made way for others, as too many were waiting
            17 packets that the TCP/IP stack had no use for
 dns        normal, servers 8.8.8.8:53
            0 queries, 1 from the cache (19 answers), 8 failed, 6 timeouts
-           answered here: /etc/hosts 28, dnsRules 29, rejected names 30, private
-           addresses 27, absent names 26, past their time 31, rebinding 32
+           answered here: /etc/hosts 3, dnsRules 120, rejected names 14, private
+           addresses 2, absent names 31
            8.8.8.8:53: up, 23 ms, 40 asked, 1 failed, 80 from the cache
 resources  60.0 MiB memory, 21 B heap, 20 goroutines, 9 threads, 23 fds"""
 
