@@ -124,14 +124,40 @@ class CommandTests(EncryptedCase):
         self.assertIn(f"{silent}: down", self.command(daemon, "status").stdout)
 
     def test_rules(self) -> None:
-        """A name that has servers of its own is asked there, and status has them, too."""
+        """
+        A rule is named that gives the answer, rejects the name or has servers of its own; status
+        has those, too.
+        """
         self.unbound(IPV4.world)
         self.nameServer(IPV4.direct)
-        rules = [{"domains": ["any.lab"], "servers": [IPV4.direct]}]
-        daemon = self.asking(self.entry("tls"), dnsRules=rules)
-        for name, place in (("host.lab", f"tls://{IPV4.world}:853#{NAME}"), ("a.any.lab", "")):
-            report = self.found(daemon, name, "A")
-            self.assertEqual(report["server"], place or f"{IPV4.direct}:53")
+        rules = [
+            {"domains": ["any.lab"], "servers": [IPV4.direct]},
+            {"domains": ["printer.lab"], "answer": "10.7.7.7"},
+        ]
+        daemon = self.asking(
+            self.entry("tls"),
+            dnsRules=rules,
+            rules=[{"domains": ["ads.lab"], "to": "reject"}],
+            dnsRejected="refuse",
+        )
+        tls, plain = f"tls://{IPV4.world}:853#{NAME}", f"{IPV4.direct}:53"
+        for name, status, stage, server, rule in (
+            ("host.lab", "NOERROR", "server", tls, ""),
+            ("a.any.lab", "NOERROR", "server", plain, "dnsRules 1"),
+            ("printer.lab", "NOERROR", "rule", "", "dnsRules 2"),
+            ("x.ads.lab", "REFUSED", "rejected", "", "rule 1"),
+        ):
+            report = self.found(daemon, name, "A", status=int(status == "REFUSED"))
+            said = report["status"], report["stage"], report["server"]
+            self.assertEqual(said, (status, stage, server), name)
+            where = rf"{rule} \({daemon.directory}/nanotun.yaml, line [0-9]+\)" if rule else ""
+            self.assertRegex(report["rule"], rf"\A{where}\Z")
+        lines = self.dns(daemon, "a.any.lab", "A")
+        self.assertIn(f"  by       {plain}, past the proxy", lines)
+        self.assertIn("  rule     dnsRules 1 (", "\n".join(lines))
+        self.assertIn("  by       dnsRules 2 (", "\n".join(self.dns(daemon, "printer.lab", "A")))
+        (by,) = [each for each in self.dns(daemon, "ads.lab", "A", status=1) if "  by " in each]
+        self.assertTrue(by.endswith("), which rejects the name"), by)
         self.assertEqual([each["state"] for each in self.asked(daemon)], ["up", "up"])
 
     def test_fakeIP(self) -> None:
