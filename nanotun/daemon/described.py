@@ -5,7 +5,7 @@ A flow that somebody describes: what nanotun would know of it if it were there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from nanotun import script
 from nanotun.addresses import FAKE4, KERNEL4, KERNEL6
 from nanotun.config.domains import comparable
 from nanotun.config.settings import Settings
+from nanotun.errors import NanotunError
 from nanotun.flow import Endpoint, Flow, Known, Owner, Protocol, ScriptAnswer, ScriptReply
 from nanotun.gateway.gateway import givesFake
 from nanotun.interfaces import IOwners, IScript
@@ -43,6 +44,8 @@ class Described(NamedTuple):
         if none was.
     @ivar known: the name that is known of its destination, as it is compared with those of
         rules; empty if none was described.
+    @ivar answered: what the relay answers by itself about the name, a sentence; empty for a name
+        that has a fake address.
     """
 
     flow: Flow
@@ -50,6 +53,11 @@ class Described(NamedTuple):
     localSource: str
     name: str = ""
     known: str = ""
+    answered: str = ""
+
+
+class AnsweredHere(NanotunError):
+    """No flow to a name begins, because the relay gives it no address that one could go to."""
 
 
 class Question(NamedTuple):
@@ -167,13 +175,17 @@ def described(
     @param scanned: what a scan of all processes says of the one with a pid; L{None} if it is
         neither excluded nor named by a rule.
     @return: L{None} if the host is a name that has to be looked up first.
+    @raise AnsweredHere: C{dnsRules} keep programs from an address.
     @raise ValueError, TypeError, KeyError: this is no question.
     """
-    host, name = question.host, ""
+    host, name, answered = question.host, "", ""
     if not isAddress(host):
-        if not givesFake(settings, host, names):
-            return None
-        host, name = SOME_FAKE, host
+        name = host
+        host, answered = _answered(names, host, question.source)
+        if not host:
+            if not givesFake(settings, name, names):
+                return None
+            host = SOME_FAKE
     known = comparable(question.name or name)
     source = question.source or str(ip_interface(KERNEL6 if ":" in host else KERNEL4).ip)
     if not isAddress(source) or not 1 <= question.port <= 65535:
@@ -183,7 +195,34 @@ def described(
     owner = None
     if question.process is not None:
         owner = _ownerOf(processOf(question.process), settings, scanned)
-    return Described(flow, owner, "" if question.source else source, name, known)
+    local = "" if question.source else source
+    return Described(flow, owner, local, name, known, answered)
+
+
+def _answered(names: NamePolicy, name: str, source: str) -> tuple[str, str]:
+    """
+    The address that the relay gives a name by itself, or one that stands in for it where a rule
+    rejects the name; and a sentence about that.  Both are empty if it leaves the name to others.
+
+    @param source: the other machine's address; empty for this one.
+    @raise AnsweredHere: see L{described}.
+    """
+    found = names.of(comparable(name))
+    if found.answer is None:
+        return "", ""
+    if found.answer.refused:
+        what = "refused"
+    else:
+        what = ", ".join(found.answer.addresses) or "no data"
+    sentence = f"The relay answers queries for {name} itself: {what} ({found.rule})"
+    if found.rejected:
+        # Its address does not matter.
+        return SOME_FAKE, f"{sentence}."
+    for host in found.answer.addresses:
+        isOther = bool(source) and (":" in source) != (":" in host)
+        if not isOther and not ip_address(host).is_unspecified:
+            return host, f"{sentence}."
+    raise AnsweredHere(f"{sentence}, so no flow to it begins; give an address to leave DNS out.")
 
 
 def isAddress(host: str) -> bool:

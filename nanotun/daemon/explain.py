@@ -16,6 +16,7 @@ from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import whyNoDatagrams
 from nanotun.daemon.described import (
+    AnsweredHere,
     Described,
     DescribedNames,
     DescribedOwner,
@@ -52,6 +53,9 @@ SELECTORS_SHOWN = 8
 
 #: The answer about a host name that the asker has to look up first.
 LOOK_UP = {"lookUp": True}
+
+#: The key of the answer about a host name that no flow can go to; its value is a sentence.
+NO_FLOW = "noFlow"
 
 
 def judged(
@@ -194,7 +198,9 @@ def _notes(
             f"There is no {settings.tunName} now; once there is, nanotun also checks whether the "
             "direct route leads back into it."
         )
-    if described.name:
+    if described.answered:
+        yield described.answered
+    elif described.name:
         yield (
             "The relay gives the name an address of its own, so rules about addresses do not "
             "apply; an upstream that takes names gets the name."
@@ -335,6 +341,9 @@ def explainHandler(
         try:
             question = Question(**arguments)
             flow = described(question, current.settings, current.names, scanned)
+        except AnsweredHere as error:
+            # An error would mean that the daemon cannot be asked.
+            return {NO_FLOW: str(error)}
         except (ValueError, TypeError, KeyError, AttributeError, IndexError):
             raise RunningError("This is no question about a flow.") from None
         if flow is None:

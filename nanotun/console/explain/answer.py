@@ -23,7 +23,7 @@ from nanotun.control.client import Client
 from nanotun.control.lock import findHolder
 from nanotun.daemon.current import localTime
 from nanotun.daemon.described import DescribedOwner, Question, described, isAddress
-from nanotun.daemon.explain import LOOK_UP, judged
+from nanotun.daemon.explain import LOOK_UP, NO_FLOW, judged
 from nanotun.daemon.lists import readLists
 from nanotun.daemon.scripts import scriptFor
 from nanotun.errors import NanotunError, NotRunning, RunningError
@@ -34,6 +34,7 @@ from nanotun.linux.users import nameOf
 from nanotun.policy.dnsnames import namePolicy
 from nanotun.policy.judge import Judge
 from nanotun.policy.lists import Lists
+from nanotun.policy.ruletable import RuleTable
 from nanotun.scripting.script import Script
 from nanotun.timer import steadyReactor
 
@@ -116,7 +117,8 @@ def byTheSettings(
     @param lists: what the rules take from files.
     @param script: that of the settings.
     """
-    names = namePolicy(settings, lists, None, script)
+    table = RuleTable(settings.rules, lists, localTime)
+    names = namePolicy(settings, lists, table, script)
     flow = described(question, settings, names, lambda pid: scanned(settings, pid))
     if flow is None:
         return LOOK_UP
@@ -151,6 +153,8 @@ def _answer(options: ExplainOptions, ask: Asked) -> Generator[Any, Any, dict[str
     """The answer about an address or, address by address, about a host name."""
     question = options.question
     answer: dict[str, Any] = yield maybeDeferred(ask, question)
+    if NO_FLOW in answer:
+        raise NanotunError(answer[NO_FLOW])
     if answer != LOOK_UP:
         return answer
     # The relay tells other machines no address, so it knows no name of theirs.

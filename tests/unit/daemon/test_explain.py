@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.console.explain.answer import byTheSettings
-from nanotun.daemon.described import DescribedOwner, Question, fieldsOf, processOf
+from nanotun.daemon.described import AnsweredHere, DescribedOwner, Question, fieldsOf, processOf
 from nanotun.daemon.explain import LOOK_UP, explainHandler
 from nanotun.errors import RunningError
 from nanotun.owners.values import Process, ProcStat
@@ -70,7 +70,7 @@ class HandlerCase(SynchronousTestCase):
             judge=judge,
             upstreams=upstreams,
             script=self.script,
-            names=namePolicy(settings, NO_LISTS, None),
+            names=namePolicy(settings, NO_LISTS, judge.rules.table, self.script),
         )
 
     def no(self, host: str) -> bool:
@@ -229,6 +229,48 @@ class ExplainHandlerTests(HandlerCase):
             self.assertEqual(self.ask(host=host), LOOK_UP, host)
         found = self.ask(host="Example.org")
         self.assertEqual((found["rule"], found["destination"]), ("default", "Example.org:443"))
+
+    def test_answeredHere(self) -> None:
+        """
+        Of a name that the relay answers about by itself, the answer is judged; where no flow can
+        follow, a sentence says so.  Without a daemon it is the same.
+        """
+        rules = (
+            "{domains: ads.example, answer: refuse}",
+            "{domains: '*.nowhere.example', answer: [0.0.0.0, 10.0.0.9]}",
+            "{domains: nothing.example, answer: nodata}",
+            "{domains: corp.example, answer: 9.9.9.9}",
+        )
+        reject = "{to: reject, domains: [bad.example, =here.corp.example]}"
+        words = *(f"--dns-rule={rule}" for rule in rules), "--rule", reject
+        self.configure(*words, "--dns-rejected=nodata")
+        here = "The relay answers queries for {} itself: "
+        for host, source, what in (
+            ("www.ads.example", "", "refused (dnsRules 1 (--dns-rule)"),
+            ("nothing.example", "", "no data (dnsRules 3"),
+            ("a.nowhere.example", "fd00::7", "0.0.0.0, 10.0.0.9 (dnsRules 2"),
+        ):
+            found = self.ask(host=host, source=source)
+            self.assertEqual(list(found), ["noFlow"], host)
+            self.assertTrue(found["noFlow"].startswith(here.format(host) + what), found)
+            question = Question("tcp", host, 443, source, None)
+            error = self.assertRaises(
+                AnsweredHere, byTheSettings, self.live.current.settings, NO_LISTS, question
+            )
+            self.assertEqual(str(error), found["noFlow"])
+        for host, verdict, rule, what in (
+            ("Bad.example", "reject", "#1", "no data (rule 1"),
+            ("x.corp.example", "proxy", "default", "9.9.9.9 (dnsRules 4"),
+            ("here.corp.example", "reject", "#1", "9.9.9.9 (dnsRules 4"),
+            ("a.nowhere.example", "direct", "reserved", "0.0.0.0, 10.0.0.9 (dnsRules 2"),
+        ):
+            found = self.ask(host=host)
+            self.assertEqual((found["verdict"], found["rule"]), (verdict, rule), host)
+            self.assertEqual(found["destination"], f"{host}:443")
+            notes = [each for each in found["notes"] if here.format(host) + what in each]
+            self.assertEqual(len(notes), 1, found["notes"])
+            self.assertNotIn("address of its own", "".join(found["notes"]))
+        self.assertEqual(self.ask(host="other.example"), LOOK_UP)
 
     def test_process(self) -> None:
         """A process arrives as it was, except for its times."""
