@@ -137,6 +137,7 @@ PURE = (
     "nanotun.gateway.dns.backoff",
     "nanotun.gateway.dns.edns",
     "nanotun.gateway.dns.padding",
+    "nanotun.gateway.dns.framedtalk",
     "nanotun.gateway.dns.talks",
     "nanotun.gateway.dns.tlstalk",
     "nanotun.gateway.dns.troubles",

@@ -17,10 +17,10 @@ from nanotun.errors import UpstreamError
 from nanotun.flow import Endpoint, LiteralEndpoint
 from nanotun.gateway.dns.backoff import Backoff
 from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.framedtalk import FramedTalk
 from nanotun.gateway.dns.interfaces import IAttempt, INameServer
 from nanotun.gateway.dns.message import Query
 from nanotun.gateway.dns.servertally import ServerTally
-from nanotun.gateway.dns.talks import FramedTalk
 from nanotun.gateway.dns.tcp import ServerStream
 from nanotun.gateway.dns.troubles import Troubles
 from nanotun.gateway.dns.udp import QuerySocket

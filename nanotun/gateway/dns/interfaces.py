@@ -5,15 +5,12 @@ Interfaces of the DNS relay's modules that have two implementations each.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
 
 from nanotun.gateway.dns.message import LARGEST, Query
+from nanotun.gateway.dns.talks import Heard
 from nanotun.gateway.dns.trace import Trace
-
-if TYPE_CHECKING:
-    from nanotun.gateway.dns.talks import Heard
 
 
 class IAnswering(Interface):

@@ -17,10 +17,10 @@ from nanotun.gateway.dns.association import QueryAssociations
 from nanotun.gateway.dns.backoff import Backoff
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import makeIdent
+from nanotun.gateway.dns.framedtalk import FramedTalk
 from nanotun.gateway.dns.interfaces import IAttempt, INameServer
 from nanotun.gateway.dns.message import PLAIN_SIZE, Query
 from nanotun.gateway.dns.servertally import ServerTally
-from nanotun.gateway.dns.talks import FramedTalk
 from nanotun.gateway.dns.tcp import ServerStream
 from nanotun.gateway.dns.troubles import Troubles
 from nanotun.interfaces import Connection, DnsServer, IUpstream

@@ -20,13 +20,13 @@ from nanotun.gateway.dns.bootstrap import AddressError, ServerAddresses
 from nanotun.gateway.dns.contexts import PROTOCOLS
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.direct import makeIdent
+from nanotun.gateway.dns.framedtalk import FramedTalk
 from nanotun.gateway.dns.interfaces import IAttempt, INameServer, ITalk
 from nanotun.gateway.dns.message import Query
 from nanotun.gateway.dns.padding import padded, unpadded
 from nanotun.gateway.dns.proxied import UPSTREAM_IDLE
 from nanotun.gateway.dns.records import aged
 from nanotun.gateway.dns.servertally import ServerTally
-from nanotun.gateway.dns.talks import FramedTalk
 from nanotun.gateway.dns.tcp import ServerStream
 from nanotun.gateway.dns.troubles import Troubles
 from nanotun.interfaces import Connection, DnsServer, IUpstream

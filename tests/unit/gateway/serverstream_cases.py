@@ -21,8 +21,8 @@ from twisted.trial.unittest import TestCase
 from nanotun.errors import UpstreamError
 from nanotun.gateway.dns.backoff import Backoff
 from nanotun.gateway.dns.counters import Counters
+from nanotun.gateway.dns.framedtalk import FramedTalk
 from nanotun.gateway.dns.serverconnection import IDLE, StreamQuery
-from nanotun.gateway.dns.talks import FramedTalk
 from nanotun.gateway.dns.tcp import ServerStream
 from nanotun.interfaces import Connection
 from tests.unit.gateway.gateway_cases import answer, ask, read

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import UpstreamRefused
+from nanotun.gateway.dns.framedtalk import FramedTalk
 from nanotun.gateway.dns.interfaces import IAttempt, ITalk
 from nanotun.gateway.dns.serverconnection import (
     GREETING_TIME,
@@ -22,7 +23,7 @@ from nanotun.gateway.dns.serverconnection import (
     SOON,
     STRANGE_LIMIT,
 )
-from nanotun.gateway.dns.talks import FramedTalk, Heard, TalkError
+from nanotun.gateway.dns.talks import Heard, TalkError
 from tests.unit.gateway.gateway_cases import answer, ask, read
 from tests.unit.gateway.serverstream_cases import StreamCase
 

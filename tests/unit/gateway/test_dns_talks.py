@@ -9,8 +9,9 @@ import itertools
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from nanotun.gateway.dns.framedtalk import PIPELINE_LIMIT, FramedTalk
 from nanotun.gateway.dns.interfaces import ITalk
-from nanotun.gateway.dns.talks import PIPELINE_LIMIT, FramedTalk, Heard
+from nanotun.gateway.dns.talks import Heard
 from tests.unit.gateway.gateway_cases import answer, ask
 
 

@@ -12,8 +12,9 @@ from typing import Any, cast
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from nanotun.gateway.dns.framedtalk import FramedTalk
 from nanotun.gateway.dns.interfaces import ITalk
-from nanotun.gateway.dns.talks import FramedTalk, Heard, TalkError
+from nanotun.gateway.dns.talks import Heard, TalkError
 from nanotun.gateway.dns.tlstalk import Sessions, Tls, TlsTalk
 from nanotun.upstream.tlsstream import makeContext
 from tests.unit.gateway.gateway_cases import answer, ask
