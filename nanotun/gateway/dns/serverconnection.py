@@ -5,21 +5,18 @@ One connection to a DNS server, and what was asked on it; see L{nanotun.gateway.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import Attribute, Interface, implementer
 
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.interfaces import IAttempt, ITalk
 from nanotun.gateway.dns.message import Query, matches
 from nanotun.gateway.dns.talks import Heard, TalkError
-
-if TYPE_CHECKING:
-    from nanotun.gateway.dns.tcp import ServerStream
 
 #: Seconds (RFC 7766, section 6.2.3: "of the order of a few seconds").
 IDLE = 10.0
@@ -41,6 +38,43 @@ STRANGE_LIMIT = 16
 FORGOTTEN_LIMIT = 1000
 
 
+class IStream(Interface):
+    """
+    Whose connection it is, and who asks on it: the
+    L{ServerStream<nanotun.gateway.dns.tcp.ServerStream>}.
+    """
+
+    idle = Attribute("Seconds that a connection stays open without a query under way.")
+
+    def forget(asked: StreamQuery) -> None:
+        """Stop waiting for the answer to a query."""
+
+    def doubt(asked: StreamQuery) -> bool:
+        """
+        An answer takes long: look whether the connection is still there.
+
+        @return: whether the answer is still awaited.
+        """
+
+    def hasLeft(connection: ServerConnection) -> bool:
+        """Whether a connection is not the present one any more."""
+
+    def greeted(connection: ServerConnection) -> None:
+        """The server speaks what it should."""
+
+    def answered(asked: StreamQuery, heard: Heard) -> None:
+        """The answer to a query has come."""
+
+    def refused(asked: StreamQuery, heard: Heard) -> None:
+        """The server does not answer a query."""
+
+    def proceed() -> None:
+        """Send what waits, as far as the server takes it."""
+
+    def ended(connection: ServerConnection, trouble: str) -> None:
+        """The connection has ended; see L{ServerConnection.giveUp}."""
+
+
 @implementer(IAttempt)
 class StreamQuery:
     """
@@ -55,7 +89,7 @@ class StreamQuery:
 
     def __init__(
         self,
-        stream: ServerStream,
+        stream: IStream,
         wire: bytes,
         query: Query,
         answered: Callable[[bytes, int], None],
@@ -76,7 +110,8 @@ class StreamQuery:
 
     def doubt(self) -> bool:
         """See L{IAttempt.doubt}."""
-        return not self.stream.doubt(self)
+        isAwaited: bool = self.stream.doubt(self)
+        return not isAwaited
 
 
 class ServerConnection(Protocol, TimeoutMixin):
@@ -91,7 +126,7 @@ class ServerConnection(Protocol, TimeoutMixin):
 
     transport: Any
 
-    def __init__(self, stream: ServerStream, talk: ITalk, counters: Counters, reactor: Any) -> None:
+    def __init__(self, stream: IStream, talk: ITalk, counters: Counters, reactor: Any) -> None:
         self.talk = talk
         self.sent: dict[Hashable, StreamQuery] = {}
         self.worked = self.single = False

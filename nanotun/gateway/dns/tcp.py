@@ -18,6 +18,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from nanotun.errors import UnexpectedEvent, UpstreamError
 from nanotun.gateway.dns.backoff import Backoff
@@ -25,7 +26,7 @@ from nanotun.gateway.dns.connecting import adopt
 from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.interfaces import ITalk
 from nanotun.gateway.dns.message import Query
-from nanotun.gateway.dns.serverconnection import IDLE, ServerConnection, StreamQuery
+from nanotun.gateway.dns.serverconnection import IDLE, IStream, ServerConnection, StreamQuery
 from nanotun.gateway.dns.talks import Heard
 from nanotun.interfaces import Connection
 
@@ -50,6 +51,7 @@ _TABLE = {
 }
 
 
+@implementer(IStream)
 class ServerStream:
     """
     The connection to one server, opened when there is something to ask.
@@ -121,17 +123,15 @@ class ServerStream:
         return asked
 
     def forget(self, asked: StreamQuery) -> None:
-        """Stop waiting for the answer to a query."""
+        """See L{IStream.forget}."""
         self._queued.pop(asked, None)
         if self._connection is not None:
             self._connection.forget(asked)
 
     def doubt(self, asked: StreamQuery) -> bool:
         """
-        An answer takes long.  A connection on which nothing at all is heard may be dead, as when
+        See L{IStream.doubt}.  A connection on which nothing at all is heard may be dead, as when
         a NAT has forgotten it: then it is soon given up, and the query goes on another one.
-
-        @return: whether the answer is still awaited.
         """
         connection = self._connection
         if connection is None or connection.sent.get(asked.key) is not asked:
@@ -171,21 +171,21 @@ class ServerStream:
     # What the connection calls.
 
     def hasLeft(self, connection: ServerConnection) -> bool:
-        """Whether a connection is not the present one any more."""
+        """See L{IStream.hasLeft}."""
         return connection is not self._connection
 
     def greeted(self, connection: ServerConnection) -> None:
-        """The server speaks what it should."""
+        """See L{IStream.greeted}."""
         if connection is self._connection:
             self._step("greeted")
 
     def answered(self, asked: StreamQuery, heard: Heard) -> None:
-        """The answer to a query has come."""
+        """See L{IStream.answered}."""
         self._backoff.worked()
         asked.answered(heard.answer, heard.age)
 
     def refused(self, asked: StreamQuery, heard: Heard) -> None:
-        """The server does not answer a query."""
+        """See L{IStream.refused}."""
         if heard.trouble:
             self._leaveAlone(heard.trouble)
         if heard.again and not asked.retried:
@@ -195,7 +195,7 @@ class ServerStream:
             asked.failed()
 
     def proceed(self) -> None:
-        """Send what waits, as far as the server takes it."""
+        """See L{IStream.proceed}."""
         connection = self._connection
         if connection is None:
             return
@@ -211,7 +211,7 @@ class ServerStream:
         connection.flush()
 
     def ended(self, connection: ServerConnection, trouble: str) -> None:
-        """The connection has ended; see L{ServerConnection.giveUp}."""
+        """See L{IStream.ended}."""
         if connection is not self._connection:
             return
         self._connection = None
