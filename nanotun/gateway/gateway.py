@@ -16,6 +16,7 @@ from nanotun.addresses import DNS_PORT
 from nanotun.config.askedservers import goesBare, serversOf, viaOf
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import firstHops, wayOf
+from nanotun.errors import UpstreamError
 from nanotun.flow import Datagram, Endpoint, Flow, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol, Strangers
 from nanotun.gateway.dns.answered import AnsweredNames
@@ -303,8 +304,18 @@ class Gateway:
         return self._fakes is not None and self._fakes.fakes(name)
 
     def _way(self, name: str) -> IUpstream:
-        """The upstream of the present configuration: the previous one has been stopped."""
-        return self._ways[name]
+        """
+        The upstream of the present configuration: the previous one has been stopped.
+
+        @raise UpstreamError: there is none of that name any more, but a query of before would
+            still go by it.
+        """
+        way = self._ways.get(name)
+        if way is None:
+            raise UpstreamError(
+                f"The upstream {name} is gone since the configuration was read again."
+            )
+        return way
 
 
 def makeGateway(

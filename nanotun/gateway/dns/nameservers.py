@@ -30,6 +30,7 @@ from nanotun.gateway.dns.servertally import ServerTally
 from nanotun.gateway.dns.streamed import StreamServer
 from nanotun.gateway.dns.troubles import Troubles
 from nanotun.interfaces import DnsServer, IUpstream
+from nanotun.interfaces.nameserver import ENCRYPTED
 
 #: Servers that only the script names, to which connections may be open at a time.
 NAMED_LIMIT = 16
@@ -134,8 +135,9 @@ class NameServers:
     """
     See the module.
 
-    @param ways: gives the present upstream of a name.
-    @param contexts: how TLS is spoken with the servers.
+    @param ways: gives the present upstream of a name; raises
+        L{UpstreamError<nanotun.errors.UpstreamError>} if there is none any more.
+    @param contexts: how TLS is spoken with the servers; has all that are encrypted.
     @param before: the tallies of the configuration before this one; those of servers that stay
         are kept.
     @param makeDatagram: address family to a non-blocking UDP socket, marked.
@@ -356,7 +358,8 @@ class NameServers:
         troubles = Troubles(server, ownVia, self._mayFake, askers.report, tally)
         if server.scheme != "udp":
             addresses = ServerAddresses(server, partial(self._lookUp, server, wanted), reactor)
-            context = self._contexts.get(keyOf(server))
+            # Without a context, a server would be asked in the clear.
+            context = self._contexts[keyOf(server)] if server.scheme in ENCRYPTED else None
             return StreamServer(server, way, addresses, context, reactor, counters, troubles, tally)
         if server.via == "direct":
             datagram = self._makeDatagram

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -248,7 +248,8 @@ class ServerStream:
 
     def _connect(self) -> None:
         self._step("connect")
-        self._dial = dial = self._open()
+        # What opens it may raise its error at once.
+        self._dial = dial = maybeDeferred(self._open)
         dial.addCallbacks(self._opened, self._notOpened)
 
     def _opened(self, connection: Connection) -> None:

@@ -135,6 +135,13 @@ class NameServersTests(NameServersCase):
         asked = [(each.host, each.port) for each in self.ways["proxy"].asked]
         self.assertEqual(asked, [("192.0.2.1", 53), ("192.0.2.2", 853), ("192.0.2.3", 443)])
 
+    def test_neverClear(self) -> None:
+        """An encrypted server for which no certificates are known is not asked at all, rather than
+        in the clear."""
+        servers = self.make()
+        for scheme in ("tls", "https"):
+            self.assertRaises(KeyError, servers.at, DnsServer(scheme, "192.0.2.2", 853))
+
     def test_ownName(self) -> None:
         """
         A server's own name is asked for at another one of its list, by that one's way, and past

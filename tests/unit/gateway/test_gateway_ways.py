@@ -124,6 +124,29 @@ class WaysTests(GatewayCase):
         self.app(ask("b.example", ident=2))
         self.serve()
 
+    def test_wayGone(self) -> None:
+        """What waits for servers that were asked by an upstream that a reload has removed has an
+        error in the end, by UDP and over TCP, and what others wait for is not touched."""
+        for carries, ident in ((True, 1), (False, 2)):
+            office = FakeUpstream("office://")
+            office.carriesDatagrams = False
+            upstreams = (UpstreamSettings("office", (parseProxyURL("http://b.example"),)),)
+            servers = tuple(DnsServer("udp", f"192.0.2.{n}", 53) for n in (1, 2))
+            settings = replace(self.settings, dns=servers, dnsVia="office", upstreams=upstreams)
+            self.gateway.configure(settings, {**self.ways, "office": office})
+            self.app(ask("a", ident=ident))
+            self.assertEqual(len(office.asked), 1)
+            office.carriesDatagrams = carries
+            self.gateway.configure(self.settings, self.ways)
+            for _ in range(3):
+                self.reactor.advance(ATTEMPT_TIMEOUT)
+            (given,) = self.engine.sent[-1]
+            self.assertEqual((given.payload[1], rcode(given.payload)), (ident, SERVFAIL))
+            self.app(ask("b", ident=7))
+            self.serve()
+            self.reactor.turn()
+            self.assertEqual(self.engine.sent[-1][0].payload[1], 7)
+
     def test_viaOfServerSince(self) -> None:
         """Once a reload has given each server a way through a proxy, nothing that is under way
         goes past the proxies any more, as little as if it had changed dnsVia."""
