@@ -22,6 +22,9 @@ from nanotun.interfaces import DnsServer
 #: Who has named the servers of a list: the setting C{dns}, a rule of C{dnsRules}, or the script.
 OF_DNS, OF_RULE, OF_SCRIPT = "dns", "dnsRules", "script"
 
+#: Seconds for which a server is known that is in the list no more: longer than any exchange takes.
+LINGER = 10.0
+
 #: What is said when none of them answers any more.
 _NONE_ANSWERS = {
     OF_DNS: (
@@ -68,9 +71,9 @@ class ServerQueries:
         self._counters = counters
         self._origin = origin
         self._look = look
-        # Those of before are still among them, because some exchanges are about to end.
-        self._known: dict[DnsServer, INameServer] = {}
         self._listed: dict[DnsServer, INameServer] = {}
+        # Those of before, and when they have left: some exchanges with them are about to end.
+        self._former: dict[DnsServer, tuple[float, INameServer]] = {}
         self._zoned: dict[DnsServer, tuple[bytes, ...]] = {}
         self._servers = Servers((), random.random)
         self.replace(servers)
@@ -84,7 +87,9 @@ class ServerQueries:
         @param ofSystem: those among them that C{system} stands for.  If they have domains, a
             query is for those of them whose domain is the longest that has its name.
         """
-        self._known = {**self._listed, **servers}
+        now = self._clock.seconds()
+        former = {each: left for each, left in self._former.items() if now - left[0] < LINGER}
+        self._former = {**former, **{each: (now, asked) for each, asked in self._listed.items()}}
         self._listed = dict(servers)
         self._servers = Servers(tuple(servers), random.random)
         zoned = any(each.domains for each in ofSystem)
@@ -111,13 +116,13 @@ class ServerQueries:
         failed: Callable[[], None],
     ) -> IAttempt:
         """Send a query to one of the servers; see L{INameServer.ask}."""
-        asked = self._known[server]
+        asked = self._at(server)
         asked.tally.queries += 1
         return asked.ask(wire, query, overTCP, answered, failed)
 
     def tallyOf(self, server: DnsServer) -> ServerTally:
         """What has come of the queries to one of the servers."""
-        tally: ServerTally = self._known[server].tally
+        tally: ServerTally = self._at(server).tally
         return tally
 
     def answered(self, server: DnsServer, answer: bytes, seconds: float) -> None:
@@ -167,6 +172,10 @@ class ServerQueries:
         nothing about this one.
         """
         self._servers = Servers(tuple(self._listed), random.random)
+
+    def _at(self, server: DnsServer) -> INameServer:
+        """What asks a server, whether it is in the list or was when the exchange began."""
+        return self._listed[server] if server in self._listed else self._former[server][1]
 
     def _noteFailure(self, server: DnsServer, waited: float) -> None:
         now = self._clock.seconds()

@@ -17,7 +17,7 @@ from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
 from nanotun.errors import UpstreamRefused
 from nanotun.flow import Endpoint
-from nanotun.gateway.dns.ask import ServerQueries
+from nanotun.gateway.dns.ask import LINGER, ServerQueries
 from nanotun.gateway.dns.association import DOUBT
 from nanotun.gateway.dns.contexts import TlsContexts
 from nanotun.gateway.dns.counters import Counters
@@ -347,6 +347,22 @@ class SystemTests(NameServersCase):
         self.assertEqual(
             hosts, ["192.0.2.1:53", "192.168.2.1:53", "192.168.2.2:53", "10.0.0.53:53"]
         )
+
+    def test_changedOften(self) -> None:
+        """They may be others several times while an exchange goes on: whom it has asked, or is
+        about to ask, is known to its end, and not for ever."""
+        queries = self.servers.of(self.settings.dns)
+        _, router, _ = queries.order(read(ask()))
+        for number in range(1, 5):
+            self.found = (DnsServer("udp", f"192.168.2.{number}", 53),)
+            self.servers.systemChanged()
+            self.reactor.advance(2)
+        self.ask(queries, router)
+        queries.timedOut(router, 1.5)
+        for _ in range(2):
+            self.reactor.advance(LINGER)
+            self.servers.systemChanged()
+        self.assertRaises(KeyError, queries.tallyOf, router)
 
     def test_domains(self) -> None:
         """Of them, those with the longest domain that has the name are asked, else those without
