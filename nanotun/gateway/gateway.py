@@ -16,7 +16,6 @@ from nanotun.addresses import DNS_PORT
 from nanotun.config.askedservers import goesBare, serversOf, viaOf
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import firstHops, wayOf
-from nanotun.errors import UpstreamError
 from nanotun.flow import Datagram, Endpoint, Flow, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol, Strangers
 from nanotun.gateway.dns.answered import AnsweredNames
@@ -33,6 +32,7 @@ from nanotun.gateway.dns.rebinding import guardFor
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.dns.ruled import RuledDns
 from nanotun.gateway.dns.scripted import ScriptedDns
+from nanotun.gateway.dns.ways import PresentWays
 from nanotun.gateway.fakeip.answers import LOCAL, FakeAnswers, isFaked
 from nanotun.gateway.fakeip.front import SOCKET_SHARE, USER_SHARE, FakeDns, FakeIpNames
 from nanotun.gateway.fakeip.pool import FakePool
@@ -108,7 +108,7 @@ class Gateway:
         self._makeDatagram = makeDatagram
         self._counters = Counters()
         self._locality = Locality(reactor.seconds)
-        self._ways: Mapping[str, IUpstream] = {}
+        self._ways = PresentWays()
         self._trouble = TroubleLog(reactor, self._log)
         self._warnings = TroubleLog(reactor, self._log, LogLevel.warn)
         self._bootstraps = options.bootstraps
@@ -165,7 +165,7 @@ class Gateway:
             where none is encrypted.
         @param names: what these settings say about names; L{None} for nothing.
         """
-        self._ways = ways
+        self._ways.configure(settings, ways)
         self._scripted.configure(script)
         servers = serversOf(settings)
         cacheSize = settings.dnsCacheSize if settings.dnsCache else 0
@@ -191,7 +191,7 @@ class Gateway:
             self._nameServers = NameServers(
                 self._reactor,
                 settings,
-                self._way,
+                self._ways.forServers(),
                 contexts,
                 self._counters,
                 before,
@@ -302,20 +302,6 @@ class Gateway:
 
     def _isFaked(self, name: str) -> bool:
         return self._fakes is not None and self._fakes.fakes(name)
-
-    def _way(self, name: str) -> IUpstream:
-        """
-        The upstream of the present configuration: the previous one has been stopped.
-
-        @raise UpstreamError: there is none of that name any more, but a query of before would
-            still go by it.
-        """
-        way = self._ways.get(name)
-        if way is None:
-            raise UpstreamError(
-                f"The upstream {name} is gone since the configuration was read again."
-            )
-        return way
 
 
 def makeGateway(

@@ -343,7 +343,7 @@ class QueryAssociations:
     """
     The associations of one upstream, for all servers that are asked through it.
 
-    @param way: gives the upstream.
+    @param way: gives the upstream; raises L{UpstreamError} if that must not be used any more.
     @param makeIdent: gives two random bytes.
     @param where: what a log line adds to the queries; L{None} if nothing is to be logged.
     """
@@ -373,7 +373,7 @@ class QueryAssociations:
     def usable(self) -> bool:
         """Whether queries go by UDP now."""
         now = self._reactor.seconds()
-        if now < self._pausedUntil or not self._way().carriesDatagrams:
+        if now < self._pausedUntil or not self._carries():
             return False
         if self._doubtedUntil:
             if now < self._doubtedUntil:
@@ -433,6 +433,14 @@ class QueryAssociations:
             # One that fails may have ended another.
             if association.state != GONE:
                 association.fail()
+
+    def _carries(self) -> bool:
+        """Whether the upstream has UDP at all."""
+        try:
+            return self._way().carriesDatagrams
+        except UpstreamError:
+            # Over TCP it is told why that cannot be used.
+            return False
 
     # What the associations tell.
 

@@ -135,8 +135,8 @@ class NameServers:
     """
     See the module.
 
-    @param ways: gives the present upstream of a name; raises
-        L{UpstreamError<nanotun.errors.UpstreamError>} if there is none any more.
+    @param ways: gives the present upstream of a name; raises L{UpstreamError} if that must not be
+        used any more.
     @param contexts: how TLS is spoken with the servers; has all that are encrypted.
     @param before: the tallies of the configuration before this one; those of servers that stay
         are kept.

@@ -56,7 +56,8 @@ class ServerStream:
     """
     The connection to one server, opened when there is something to ask.
 
-    @param open: opens a leg to the server, as L{nanotun.interfaces.IUpstream.connect} does.
+    @param open: opens a leg to the server, as L{nanotun.interfaces.IUpstream.connect} does; may
+        raise L{UpstreamError} as well.
     @param makeTalk: makes what is spoken on a new connection.
     @param troubled: called with the reason why a leg could not be opened, also when nobody
         waits for an answer any more; returns the error that L{ask} raises because of it.
@@ -248,7 +249,6 @@ class ServerStream:
 
     def _connect(self) -> None:
         self._step("connect")
-        # What opens it may raise its error at once.
         self._dial = dial = maybeDeferred(self._open)
         dial.addCallbacks(self._opened, self._notOpened)
 

@@ -10,7 +10,7 @@ from typing import Any
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
 from nanotun.gateway import makeGateway
-from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT
+from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
 from nanotun.gateway.dns.message import SERVFAIL
 from nanotun.interfaces import DnsServer, UpstreamSettings
 from nanotun.testing import FakeUpstream
@@ -169,3 +169,34 @@ class WaysTests(GatewayCase):
         self.serve()
         self.reactor.turn()
         self.assertEqual(rcode(self.engine.sent[-1][0].payload), 0)
+
+    def test_viaGone(self) -> None:
+        """
+        What is under way when its upstream goes, or comes to lead past the proxies, is not sent
+        again, not even past the proxies: the next server is asked, or the client hears that it
+        has failed.
+        """
+        url, bare = parseProxyURL("http://b.example"), parseProxyURL("direct://")
+        office = UpstreamSettings("office", (url,))
+        (server,) = self.settings.dns
+        settings = replace(self.settings, dns=(server._replace(via="office"),), upstreams=(office,))
+        own = replace(self.settings, dns=(server._replace(via="proxy"),))
+        new = FakeUpstream("new")
+        for carries in (True, False):
+            for number, (upstreams, ways) in enumerate((
+                ((), self.ways),
+                ((office._replace(proxy=(bare,)),), {**self.ways, "office": new}),
+            )):  # fmt: skip
+                old = FakeUpstream("old")
+                old.carriesDatagrams = carries
+                self.gateway.configure(settings, {**self.ways, "office": old})
+                self.app(ask(f"a{number}{carries}", ident=3))
+                self.assertEqual(len(old.families) + len(old.asked), 1)
+                self.gateway.configure(replace(own, upstreams=upstreams), ways)
+                # Whatever was being opened through it has failed, or is never heard of again.
+                for _ in range(ATTEMPTS):
+                    self.reactor.advance(ATTEMPT_TIMEOUT)
+                (given,) = self.engine.sent[-1]
+                self.assertEqual((given.payload[1], rcode(given.payload)), (3, SERVFAIL))
+                self.assertEqual(self.gateway.stats().inFlight, 0)
+        self.assertEqual((new.families, new.asked), ([], []))
