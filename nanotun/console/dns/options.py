@@ -37,7 +37,7 @@ class DnsOptions(AskOptions):
     optFlags = [["json", "j", "a JSON object for each type; docs/command.md has its fields"]]
 
     name = ""
-    types = USUAL
+    types: tuple[str, ...] = USUAL
 
     def parseArgs(self, *args: str) -> None:
         """Take the name and the type."""

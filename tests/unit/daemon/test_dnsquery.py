@@ -141,14 +141,15 @@ class HandlerTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """A request that is about no name, or no type of records, is one sentence."""
-        for arguments in (
+        wrong: tuple[dict[str, Any], ...] = (
             {},
             {"name": "host.lab"},
             {"name": "a b", "type": "A"},
             {"name": "host.lab", "type": "AXFR"},
             {"name": None, "type": []},
             {"name": "host.lab", "type": {"A": 1}},
-        ):
+        )
+        for arguments in wrong:
             error = self.assertRaises(RunningError, self.handler, arguments)
             self.assertEqual(str(error), "This is no question about a name.")
         self.assertEqual(self.gateway.asked, [])
