@@ -258,13 +258,13 @@ class DnsRuleChecks(NamesCase):
 
     def test_unjudged(self) -> None:
         """The relay's own queries go where they are to, past the proxy and through it, though a
-        rule rejects all that goes to port 53, and so does what apps send to other servers not."""
+        rule rejects what programs send to port 53."""
         server = self.nameServer(IPV4.world)
         proxy = self.dante().url()
-        rules = [{"to": "reject", "ports": [53]}]
+        more: dict[str, object] = {"rules": [{"to": "reject", "ports": [53]}], "dnsOverride": False}
         for via, asker in (("direct", IPV4.app), ("proxy", IPV4.proxyOutside)):
             dnsRules = [{"domains": ["any.lab"], "servers": [{"server": IPV4.world, "via": via}]}]
-            self.asking(PUBLIC, proxy=proxy, rules=rules, dnsRules=dnsRules, dnsCache=False)
+            self.asking(PUBLIC, proxy=proxy, dnsRules=dnsRules, dnsCache=False, **more)
             for transport in ("+notcp", "+tcp"):
                 name = f"{via}-{transport[1:]}.any.lab"
                 self.assertData(self.ask(transport, name, "A"), "10.9.9.9")

@@ -90,6 +90,7 @@ class RuledDns:
         self._names = NamePolicy()
         self._hosts: HostsFile | None = None
         self._own: Collection[str] = ()
+        self._says = False
         self._table = HostsTable()
         self._known: dict[bytes, _Made | None] = {}
 
@@ -107,6 +108,7 @@ class RuledDns:
         self._names = names
         self._hosts = hosts
         self._own = own
+        self._says = bool(names) or hosts is not None
         self._table = HostsTable()
         self._known.clear()
 
@@ -120,7 +122,7 @@ class RuledDns:
         trace: Trace | None = None,
     ) -> bool:
         """See L{IAnswering.query}."""
-        found = self._find(wire)
+        found = self._find(wire) if self._says else None
         if found is None:
             return self._behind.query(wire, client, reply, overTCP, largest, trace)
         counters = self.counters
@@ -144,11 +146,11 @@ class RuledDns:
             if table is not self._table:
                 self._table = table
                 self._known.clear()
-        elif not self._names:
-            return None
         key = wire[2:]
-        if key in self._known:
+        try:
             return self._known[key]
+        except KeyError:
+            pass
         found = self._make(wire)
         if len(key) <= KNOWN_SIZE:
             if len(self._known) >= KNOWN_LIMIT:
