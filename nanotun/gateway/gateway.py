@@ -19,7 +19,7 @@ from nanotun.config.upstreams import firstHops, wayOf
 from nanotun.flow import Datagram, Endpoint, Flow, Protocol
 from nanotun.gateway.datagrams import DatagramServices, DnsDatagramProtocol, Strangers
 from nanotun.gateway.dns.answered import AnsweredNames
-from nanotun.gateway.dns.ask import ServerQueries
+from nanotun.gateway.dns.ask import OF_DNS, OF_RULE, OF_SCRIPT, ServerQueries
 from nanotun.gateway.dns.byhand import QueriesByHand
 from nanotun.gateway.dns.choice import ServerChoice, makeChoice
 from nanotun.gateway.dns.contexts import TlsContexts, trusted
@@ -116,7 +116,7 @@ class Gateway:
         self._system = system
         self._nameServers: NameServers | None = None
         self._choice: ServerChoice | None = None
-        self._wentBare = False
+        self._bare: frozenset[str] = frozenset()
         # What nanotun looks up itself has a fake address for the apps.
         answered = AnsweredNames(wanted=lambda name: not self._isFaked(name))
         self._relay = DnsRelay(reactor, None, self._counters, 0, 0, names=answered)
@@ -156,8 +156,9 @@ class Gateway:
         """
         Ask the servers of these settings, with their size of the cache, and give the
         proxies' own names real addresses.  What the settings have not changed stays as it
-        is.  Queries under way go on as they were, but none goes past the proxies any more once
-        no server is asked past them.
+        is.  Queries under way go on as they were, but if servers of C{dns}, of C{dnsRules} or of
+        the script were asked past the proxies, and none of those is any more, nothing more is
+        sent to any of the previous servers.
 
         @param ways: the upstreams of these settings by name.
         @param script: is asked about each query first; L{None} for none.
@@ -183,9 +184,9 @@ class Gateway:
         others = wanted != self._configured
         anew = False
         if others:
-            goBare = any(goesBare(settings, each) for each in servers)
-            anew = self._wentBare and not goBare
-            self._wentBare = goBare or goesBare(settings, DnsServer("udp"))
+            bare = bareOrigins(settings)
+            anew = not self._bare <= bare
+            self._bare = bare
             self._configured = wanted
             before = {} if self._nameServers is None else self._nameServers.tallies
             self._nameServers = NameServers(
@@ -333,6 +334,21 @@ def makeGateway(
         singles=inCell,
     )
     return Gateway(reactor, engine, makeDatagram, options, userOf, originalOf, system)
+
+
+def bareOrigins(settings: Settings) -> frozenset[str]:
+    """Who has named servers that are asked past the proxies; see L{ServerQueries}."""
+    named = {
+        OF_DNS: settings.dns,
+        OF_RULE: tuple(server for rule in settings.dnsRules for server in rule.servers),
+        # Whichever they are, they go by dnsVia.
+        OF_SCRIPT: (DnsServer("udp"),),
+    }
+    return frozenset(
+        origin
+        for origin, servers in named.items()
+        if any(goesBare(settings, each) for each in servers)
+    )
 
 
 def givesFake(settings: Settings, name: str, names: NamePolicy) -> bool:

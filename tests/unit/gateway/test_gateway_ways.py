@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from nanotun.config.dnsrules import DnsRule
+from nanotun.config.domains import pattern
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
 from nanotun.gateway import makeGateway
@@ -155,6 +157,20 @@ class WaysTests(GatewayCase):
         (server,) = self.settings.dns
         settings = replace(self.settings, dns=(server._replace(via="proxy"),))
         self.gateway.configure(settings, self.ways)
+        self.assertEqual(self.proxy.families, [4])
+        self.reactor.advance(ATTEMPT_TIMEOUT)
+        self.assertRaises(BlockingIOError, self.server.recv, 600)
+
+    def test_viaOfRuleSince(self) -> None:
+        """A rule's server that is still asked past the proxies keeps no query for others there."""
+        rule = DnsRule(
+            (pattern("corp.example"),), (DnsServer("udp", "127.0.0.9", 53, via="direct"),)
+        )
+        settings = replace(self.settings, dnsRules=(rule,))
+        self.gateway.configure(settings, self.ways)
+        self.app(ask("a"))
+        self.server.recv(600)
+        self.gateway.configure(replace(settings, dnsVia="proxy"), self.ways)
         self.assertEqual(self.proxy.families, [4])
         self.reactor.advance(ATTEMPT_TIMEOUT)
         self.assertRaises(BlockingIOError, self.server.recv, 600)
