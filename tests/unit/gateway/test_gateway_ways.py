@@ -11,6 +11,7 @@ from nanotun.config.dnsrules import DnsRule
 from nanotun.config.domains import pattern
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
+from nanotun.errors import UpstreamError
 from nanotun.gateway import makeGateway
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
 from nanotun.gateway.dns.message import SERVFAIL
@@ -189,14 +190,12 @@ class WaysTests(GatewayCase):
     def test_viaGone(self) -> None:
         """
         What is under way when its upstream goes, or comes to lead past the proxies, is not sent
-        again, not even past the proxies: the next server is asked, or the client hears that it
-        has failed.
+        again: the client hears that it has failed.
         """
         url, bare = parseProxyURL("http://b.example"), parseProxyURL("direct://")
         office = UpstreamSettings("office", (url,))
         (server,) = self.settings.dns
         settings = replace(self.settings, dns=(server._replace(via="office"),), upstreams=(office,))
-        own = replace(self.settings, dns=(server._replace(via="proxy"),))
         new = FakeUpstream("new")
         for carries in (True, False):
             for number, (upstreams, ways) in enumerate((
@@ -208,11 +207,18 @@ class WaysTests(GatewayCase):
                 self.gateway.configure(settings, {**self.ways, "office": old})
                 self.app(ask(f"a{number}{carries}", ident=3))
                 self.assertEqual(len(old.families) + len(old.asked), 1)
-                self.gateway.configure(replace(own, upstreams=upstreams), ways)
-                # Whatever was being opened through it has failed, or is never heard of again.
+                far = None if carries else old.answer()
+                self.gateway.configure(replace(self.settings, upstreams=upstreams), ways)
+                # What was open ends, so that another is wanted.
+                if far is None:
+                    old.failDatagrams(UpstreamError("it has been stopped."))
+                else:
+                    far.close()
+                    self.reactor.turn()
                 for _ in range(ATTEMPTS):
                     self.reactor.advance(ATTEMPT_TIMEOUT)
                 (given,) = self.engine.sent[-1]
                 self.assertEqual((given.payload[1], rcode(given.payload)), (3, SERVFAIL))
                 self.assertEqual(self.gateway.stats().inFlight, 0)
         self.assertEqual((new.families, new.asked), ([], []))
+        self.assertRaises(BlockingIOError, self.server.recv, 600)
