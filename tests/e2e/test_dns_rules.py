@@ -53,7 +53,7 @@ class NamesCase(DNSCase, ProgramsCase):
         self.lab.openDirectPath()
         self._daemon: Daemon | None = None
 
-    def started(self, settings: dict[str, object]) -> Daemon:
+    def launched(self, settings: dict[str, object]) -> Daemon:
         """Start a daemon with these settings."""
         return self.daemon(**settings)
 
@@ -62,7 +62,7 @@ class NamesCase(DNSCase, ProgramsCase):
         given: dict[str, object] = {"proxy": NOWHERE, "dns": list(servers), **settings}
         given["stackMode"] = self.stackMode
         if self._daemon is None:
-            self._daemon = self.started(given)
+            self._daemon = self.launched(given)
             return self._daemon
         writeConfig(self._daemon.directory, given)
         self.reload()
@@ -288,7 +288,7 @@ class HostsChecks(NamesCase):
         (self.machine / "run").mkdir()
         self.hosts = self.machine / "etc" / "hosts"
 
-    def started(self, settings: dict[str, object]) -> Daemon:
+    def launched(self, settings: dict[str, object]) -> Daemon:
         """Start a daemon on the machine."""
         daemon = Apart(self.machine, self.lab.app, self.directory / "daemon", **settings)
         self.addCleanup(self._checkLog, daemon)

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.gateway.dns import hostsfile
 from nanotun.gateway.dns.hostsfile import MAX_AGE, HostsFile
+from nanotun.linux import stamp
 from tests.unit.gateway.gateway_cases import A
 
 
@@ -54,7 +55,7 @@ class HostsFileTests(SynchronousTestCase):
             looks.append(path)
             return original(path)
 
-        original = hostsfile.stampAt
+        original = stamp.stampAt
         self.patch(hostsfile, "stampAt", stampAt)
         first = self.hosts.table(0.0)
         self.path.write_text("10.0.0.2 h.lan\n10.0.0.3 h.lan\n")

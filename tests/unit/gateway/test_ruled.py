@@ -400,7 +400,11 @@ class OrderTests(GatewayCase):
         script = FakeScript()
         script.reply = ScriptReply(addresses=("10.0.0.1",))
         table = ruleTable({"domains": ["h.example"], "to": "reject"})
-        by = {"rules": (entry("h.example", SOMEWHERE),), "table": table, "rejected": REFUSE}
+        by: dict[str, Any] = {
+            "rules": (entry("h.example", SOMEWHERE),),
+            "table": table,
+            "rejected": REFUSE,
+        }
         found = []
         for hosts, asked, names in (
             (True, script, NamePolicy(**by)),
