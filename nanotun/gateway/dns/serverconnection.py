@@ -134,6 +134,7 @@ class ServerConnection(Protocol, TimeoutMixin):
         self._counters = counters
         self._reactor = reactor
         self._forgotten: dict[Hashable, None] = {}
+        self._isUsed = False
         self._answers = self._strange = 0
         self._heardAt = self._answeredAt = 0.0
 
@@ -151,6 +152,7 @@ class ServerConnection(Protocol, TimeoutMixin):
         if not self.sent and self.talk.greeted:
             # Silence counts from now.
             self.setTimeout(IDLE)
+        self._isUsed = True
         asked.sentAt = self._reactor.seconds()
         asked.key = self.talk.send(asked.wire)
         self._forgotten.pop(asked.key, None)
@@ -200,7 +202,8 @@ class ServerConnection(Protocol, TimeoutMixin):
             self._stream.greeted(self)
         for heard in found:
             self._take(heard)
-        if self.talk.greeted and (found or not greeted) and not self._stream.hasLeft(self):
+        news = found or not greeted or self.talk.over
+        if self.talk.greeted and news and not self._stream.hasLeft(self):
             self.setTimeout(IDLE if self.sent else self._stream.idle)
             self._stream.proceed()
 
@@ -255,7 +258,7 @@ class ServerConnection(Protocol, TimeoutMixin):
         soon = self._reactor.seconds() - self._answeredAt < SOON
         self.single = self._answers == 1 and soon
         trouble = self.talk.ended()
-        if not trouble and not self.worked and (self.sent or self.talk.over):
+        if not trouble and self._isUsed and not self.worked and (self.sent or self.talk.over):
             trouble = "closed the connection without an answer"
         self.giveUp(trouble)
 

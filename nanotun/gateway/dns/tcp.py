@@ -202,7 +202,7 @@ class ServerStream:
             return
         if connection.talk.over:
             # The talk tells what becomes of the queries on it.
-            if self._queued and not connection.sent:
+            if not connection.sent:
                 connection.endedByServer()
             return
         while self._queued and connection.talk.room > 0:

@@ -253,6 +253,36 @@ class GreetingTests(StreamCase):
         self.assertEqual(self.troubles, ["closed the connection without an answer"])
         self.assertRaises(OSError, self.ask, 1)
 
+    async def test_overWhileIdle(self) -> None:
+        """A connection that takes no more queries is not kept until there is one."""
+        self.ask(0)
+        await self.say(GREETING)
+        await self.answer(0)
+        await self.say(LAST)
+        await self.until(lambda: self.servers[0].lost)
+        self.ask(1)
+        await self.say(GREETING, server=1)
+        await self.answer(0, 1)
+        self.assertEqual((self.numbers(), self.troubles), ([0, 1], []))
+
+    async def test_overUnheard(self) -> None:
+        """That it has answered nothing is told if it was asked, also if nobody waits any more."""
+        self.ask(0).cancel()
+        await self.say(GREETING, LAST)
+        await self.until(lambda: self.troubles)
+        self.assertEqual(self.troubles, ["closed the connection without an answer"])
+        self.assertRaises(OSError, self.ask, 1)
+
+    async def test_overUnasked(self) -> None:
+        """If it was asked nothing, because nobody waited any more, that is no fault of its."""
+        self.open = self.later
+        self.ask(0).cancel()
+        leg = await self.connect()
+        self.legs[0].callback(leg)
+        await self.say(GREETING, LAST)
+        await self.until(lambda: self.servers[0].lost)
+        self.assertEqual(self.troubles, [])
+
     async def test_again(self) -> None:
         """A query that the server has not looked at is sent again once, and then fails."""
         self.ask(0)
