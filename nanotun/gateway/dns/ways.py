@@ -45,7 +45,7 @@ class PresentWays:
         upstream = self._byName.get(name)
         since = "since the configuration was read again."
         if upstream is None:
-            raise UpstreamError(f"the upstream {name} is gone {since}")
+            raise UpstreamError(f"The upstream {name} is gone {since}")
         if name in self._bare and name not in bare:
-            raise UpstreamError(f"the upstream {name} leads past the proxies {since}")
+            raise UpstreamError(f"The upstream {name} leads past the proxies {since}")
         return upstream
