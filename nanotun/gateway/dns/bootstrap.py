@@ -145,7 +145,8 @@ class ServerAddresses:
         self._found = [server.host] if server.literal else list(server.addresses)
         self._isFixed = bool(self._found)
         self._until = math.inf if self._isFixed else -math.inf
-        self._asking = False
+        self._reached = ""
+        self._asking = self._moved = False
         self._waiting: list[Deferred[list[str]]] = []
 
     def get(self) -> Deferred[list[str]]:
@@ -167,9 +168,8 @@ class ServerAddresses:
 
     def reached(self, address: str) -> None:
         """Note that the server was reached at an address, which is the first to try from now on."""
-        if address in self._found:
-            self._found.remove(address)
-            self._found.insert(0, address)
+        self._reached = address
+        self._found.sort(key=self._isOther)
 
     def noneReached(self) -> None:
         """Note that the server was reached at none, so that its name is looked up again soon."""
@@ -180,6 +180,13 @@ class ServerAddresses:
         """Look the name up again, as the machine is in another network."""
         if not self._isFixed:
             self._until = -math.inf
+            self._found.clear()
+            self._reached = ""
+            self._moved = self._asking
+
+    def _isOther(self, address: str) -> bool:
+        """A key to sort by: the address that was reached last comes first."""
+        return address != self._reached
 
     def _take(self, results: list[Any]) -> None:
         # Of each family, whether it was looked up, and its addresses or a failure.
@@ -192,11 +199,17 @@ class ServerAddresses:
                 failures.append(result)
             else:
                 found += result[:FAMILY_LIMIT]
+        age = ADDRESS_AGE
+        if not found and failures:
+            # While nobody answers, those of before are better than none.
+            found, age = self._found, UNREACHED_AGE
+        moved, self._moved = self._moved, False
         if found:
-            self._found = found
-            self._until = self._clock.seconds() + ADDRESS_AGE
+            self._found = sorted(found, key=self._isOther)
+            # What was asked in another network is not kept.
+            self._until = -math.inf if moved else self._clock.seconds() + age
             for each in waiting:
-                each.callback(list(found))
+                each.callback(list(self._found))
             return
         failure = self._failure(failures)
         for each in waiting:

@@ -270,11 +270,50 @@ class ServerAddressesTests(SynchronousTestCase):
         self.addresses.reached("192.0.2.99")
         self.assertEqual(self.successResultOf(self.addresses.get()), [SIX, FOUR, "192.0.2.54"])
 
+    def test_reachedBefore(self) -> None:
+        """It is so also once the name has been looked up again, but not in another network."""
+        self.addresses.get()
+        self.answer([FOUR], [SIX])
+        self.addresses.reached(SIX)
+        self.clock.advance(ADDRESS_AGE)
+        found = self.addresses.get()
+        self.answer([FOUR], [SIX])
+        self.assertEqual(self.successResultOf(found), [SIX, FOUR])
+        self.addresses.forget()
+        found = self.addresses.get()
+        self.answer([FOUR], [SIX])
+        self.assertEqual(self.successResultOf(found), [FOUR, SIX])
+
+    def test_stillKnown(self) -> None:
+        """While nobody can look the name up again, the addresses of before are good, unless the
+        name has none any more."""
+        self.addresses.get()
+        self.answer([FOUR], [])
+        for _ in range(2):
+            self.clock.advance(ADDRESS_AGE)
+            found = self.addresses.get()
+            self.answer(OwnLookupError("no DNS server answers"), OwnLookupError("DNS error 2"))
+            self.assertEqual(self.successResultOf(found), [FOUR])
+        self.clock.advance(UNREACHED_AGE)
+        found = self.addresses.get()
+        self.answer([], [])
+        self.failureResultOf(found, AddressError)
+
     def test_forget(self) -> None:
-        """In another network the name is looked up again."""
+        """In another network the name is looked up again, and no address of before is good."""
         self.addresses.get()
         self.answer([FOUR], [])
         self.addresses.forget()
+        found = self.addresses.get()
+        self.assertNoResult(found)
+        self.answer([], OwnLookupError("no DNS server answers"))
+        self.failureResultOf(found, AddressError)
+
+    def test_forgetMeanwhile(self) -> None:
+        """What was asked for in another network is not kept."""
+        self.addresses.get()
+        self.addresses.forget()
+        self.answer([FOUR], [])
         self.assertNoResult(self.addresses.get())
 
     def test_failed(self) -> None:
