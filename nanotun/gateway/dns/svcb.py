@@ -106,7 +106,7 @@ def _masked(parameters: bytes) -> bytes:
     """
     A record's parameters without the hints, as long as they were.
 
-    @raise ValueError, struct.error: they cannot be read, or a hint is mandatory.
+    @raise ValueError, struct.error: they cannot be read, or a hint cannot be taken out.
     """
     values = {}
     offset = 0
@@ -122,7 +122,10 @@ def _masked(parameters: bytes) -> bytes:
     unused = (key for key in PRIVATE if key not in values)
     for hint in HINTS:
         if hint in values:
-            values[next(unused)] = bytes(len(values.pop(hint)))
+            key = next(unused, None)
+            if key is None:
+                raise ValueError("All numbers for private use are taken.")
+            values[key] = bytes(len(values.pop(hint)))
     # In the order of their numbers (section 2.2).
     return b"".join(
         _PARAMETER.pack(key, len(value)) + value for key, value in sorted(values.items())

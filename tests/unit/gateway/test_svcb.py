@@ -119,11 +119,14 @@ class HintTests(SynchronousTestCase):
     def test_refused(self) -> None:
         """What cannot be without hints, or cannot be read, is no answer at all."""
         heeded = parameter(0, b"\0\1\0\4")
+        crowded = [parameter(key, b"") for key in range(65280, 65535)]
         for records in (
             [record(HTTPS, 60, service(heeded, ALPN, parameter(4, HINT4)))],
             [record(HTTPS, 60, service(ALPN, ALPN))],
             [record(HTTPS, 60, service(ALPN)[:-1])],
             [record(HTTPS, 60, service(parameter(0, b"\0")))],
+            # No number is left that a hint could have instead.
+            [record(HTTPS, 60, service(parameter(4, HINT4), *crowded))],
             [record(HTTPS, 60, b"\0")],
             [record(HTTPS, 60, b"\0\1\xc0\x0c" + ALPN)],
             [record(HTTPS, 60, b"\0\1\7svc"), record(16, 60, b"\0" * 40)],
