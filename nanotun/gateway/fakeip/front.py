@@ -95,7 +95,7 @@ class FakeDns:
         self._relay = relay
         self._trouble = TroubleLog(clock, self._log)
         self._lookup = OwnLookup(clock, ASKED_LIMIT)
-        self.existence = Existence(clock, lambda name: answers.forget())
+        self.existence = Existence(clock, self._absent)
         # By client and query.
         self._waiting: dict[tuple[Hashable, bytes], Deferred[bool]] = {}
 
@@ -109,7 +109,6 @@ class FakeDns:
         @param servers: those of the settings.
         @param names: what the settings say about names.
         """
-        self._answers.configure(real, lambda name: bool(names.serversFor(name)))
         proxied = proxiedServers(settings)
         ask = None
         if proxied:
@@ -119,6 +118,8 @@ class FakeDns:
         self.existence.configure(
             ask, mayAsk(settings, names, proxied), everyServer=proxied == settings.dns
         )
+        # Last, because those who waited have just been answered by the settings of before.
+        self._answers.configure(real, lambda name: bool(names.serversFor(name)))
 
     def query(
         self,
@@ -176,6 +177,11 @@ class FakeDns:
             return False
         exists, name = self.existence, question.name
         return exists.mayRelay(name) and exists.known(name) is not False
+
+    def _absent(self, name: str) -> None:
+        """A name has turned out not to exist; it may have been given an address before."""
+        if name in self._pool:
+            self._answers.forget()
 
     def _exists(self, question: FakeQuestion) -> bool | None:
         """Whether a name exists; L{None} if its query waits for that."""

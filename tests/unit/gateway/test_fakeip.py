@@ -81,7 +81,8 @@ class FakeDnsTests(SynchronousTestCase):
     def makeDns(self, pool: FakePool) -> None:
         """In front of the relay, with this pool."""
         self.clock = Clock()
-        self.dns = FakeDns(self.clock, FakeAnswers(pool, singles=True), pool, self.relay)
+        self.answers = FakeAnswers(pool, singles=True)
+        self.dns = FakeDns(self.clock, self.answers, pool, self.relay)
         self.addCleanup(self.dns.stop)
 
     def ask(self, name: str, port: int = 40000, host: str = "198.18.0.2") -> int:
@@ -229,6 +230,19 @@ class FakeDnsTests(SynchronousTestCase):
         self.dns.query(ask("no.example"), "c", self.got.append)
         self.tell()
         self.assertEqual([rcode(each) for each in self.got[-2:]], [NXDOMAIN, NXDOMAIN])
+
+    def test_others(self) -> None:
+        """That a name without an address does not exist leaves the answers that are kept."""
+        self.makeDns(FakePool(2))
+        self.names()
+        wire = ask("a.example")
+        self.dns.query(wire, "c", self.got.append)
+        self.tell()
+        self.assertIsNotNone(self.answers.known(wire, 0))
+        self.dns.query(ask("none.example"), "c", self.got.append)
+        self.tell()
+        self.assertEqual(rcode(self.got[-1]), NXDOMAIN)
+        self.assertIsNotNone(self.answers.known(wire, 0))
 
     def test_crowd(self) -> None:
         """If too many queries wait, a further one is answered with an address."""

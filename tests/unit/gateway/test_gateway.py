@@ -420,3 +420,19 @@ class GatewayTests(GatewayCase):
         self.app(ask("wiki.office"), ask("a.example"))
         self.assertEqual(self.serve()[12:], ask("wiki.office")[12:])
         self.assertEqual(self.gateway.stats().faked, 1)
+
+    def test_servedSince(self) -> None:
+        """A name that is asked for when a reload gives it servers gets its address as before, but
+        the next query goes to them."""
+        settings = replace(self.settings, dnsMode="fake-ip", dnsVia="proxy")
+        self.remake(settings)
+        self.app(ask("wiki.office"))
+        self.assertEqual(self.engine.sent, [])
+        (here,) = self.settings.dns
+        rule = DnsRule((pattern("office"),), (here._replace(via="direct"),))
+        settings = replace(settings, dnsRules=(rule,))
+        self.gateway.configure(settings, self.ways, names=NamePolicy([rule]))
+        self.reactor.turn()
+        self.assertEqual(len(self.engine.sent), 1)
+        self.app(ask("wiki.office", ident=2))
+        self.assertEqual(self.serve()[12:], ask("wiki.office")[12:])
