@@ -28,9 +28,9 @@ QUERIES = 4
 LAST = "it is asked last for a while"
 
 RATE = 20
-LOAD_SECONDS = 5.0
+LOAD_SECONDS = 3.0
 
-CONNECTIONS_LIMIT = 4
+CONNECTIONS_LIMIT = 3
 """New connections to a bad server within L{LOAD_SECONDS}: it is left alone for a second, then
 two, then four, more or less a quarter."""
 
