@@ -91,7 +91,7 @@ class SystemChecks(DNSCase, ProgramsCase):
         new.write_text("".join(f"nameserver {host}\n" for host in hosts))
         new.rename(self.etc / "resolv.conf")
 
-    def asking(self, *servers: str) -> Daemon:
+    def asking(self, *servers: object, proxy: str = NOWHERE) -> Daemon:
         """Start a daemon on the machine."""
         self.lab.openDirectPath()
         directory = self.directory / "daemon"
@@ -101,7 +101,7 @@ class SystemChecks(DNSCase, ProgramsCase):
             directory,
             stackMode=self.stackMode,
             dns=list(servers),
-            proxy=NOWHERE,
+            proxy=proxy,
         )
         self.addCleanup(self._checkLog, daemon)
         self.addCleanup(daemon.kill)
@@ -136,6 +136,14 @@ class SystemChecks(DNSCase, ProgramsCase):
         daemon = self.asking("system", IPV4.world)
         self.assertEqual(self.address(), ["10.1.2.3"])
         self.assertIn("dns: system stands for no server, because /etc/resolv.conf", daemon.log())
+
+    def test_throughTheProxy(self) -> None:
+        """With a way of their own they are asked by that one."""
+        server = self.udpServer(elsewhere, IPV4, IPV4.direct, nameserver.PORT)
+        self.names(IPV4.direct)
+        self.asking({"server": "system", "via": "proxy"}, proxy=self.dante().url())
+        self.assertEqual(self.address(), ["10.7.7.7"])
+        self.assertEqual({host for host, _ in server.sources()}, {IPV4.proxyOutside})
 
     def test_resolved(self) -> None:
         """Those of systemd-resolved are asked, each link's for its own domains."""
@@ -188,3 +196,5 @@ class SystemChecks(DNSCase, ProgramsCase):
 
 
 engines(globals(), SystemChecks)
+# Otherwise trial would run the base class, too.
+del SystemChecks
