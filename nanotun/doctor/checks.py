@@ -174,7 +174,7 @@ def dnsChecks(
 
     def makeSystem(call: Callable[..., Any]) -> SystemServers:
         circles = Circles(settings.tunName, inCell=False)
-        return SystemServers(settings, circles, reactor.seconds, call, lambda: None)
+        return SystemServers(settings, circles, reactor, call, lambda: None)
 
     look = servers.SystemLook(makeSystem, inThread)
 

@@ -209,10 +209,13 @@ class SystemLook:
         return looked
 
     def _tell(self) -> None:
-        if not self._threads:
-            waiting, self._waiting = self._waiting, []
-            for each in waiting:
-                each.callback(self.servers())
+        if self._threads or self._system is None:
+            return
+        # One look is enough.
+        self._system.stop()
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(self.servers())
 
 
 @implementer(ICheck)

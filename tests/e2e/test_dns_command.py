@@ -1,20 +1,22 @@
 """
-C{nanotun dns} and C{nanotun status}: what they say of the relay's steps and of its servers.
+C{nanotun dns}, C{nanotun status} and C{nanotun doctor}: what they say of the relay's steps and of
+its servers.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from typing import Any
 
 from tests.e2e.dns_case import EncryptedCase
-from tests.e2e.lab import udp
+from tests.e2e.lab import tlsfront, udp
 from tests.e2e.lab.baddns import NAME
-from tests.e2e.lab.console import say
-from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.nameserver import TTL
+from tests.e2e.lab.console import nanotun, say
+from tests.e2e.lab.daemon import Daemon, environment, writeConfig
+from tests.e2e.lab.nameserver import PATH, TTL
 from tests.e2e.lab.topology import IPV4
 
 
@@ -66,7 +68,7 @@ class CommandTests(EncryptedCase):
         again = self.dns(daemon, "host.lab", "A")
         self.assertRegex(again[2], rf"^  by       the cache, [0-9] s old; {place} gave it$")
         # What the C library asks for a program has put it there as well.
-        self.ask("+noedns", "any.lab", "A")
+        self.ask("+noedns", "+noadflag", "any.lab", "A")
         report = self.found(daemon, "any.lab", "A")
         self.assertEqual((report["stage"], report["cached"], report["tries"]), ("cache", True, []))
         self.assertEqual((report["server"], report["via"]), (place, "proxy"))
@@ -185,3 +187,102 @@ class CommandTests(EncryptedCase):
         daemon = self.asking(self.entry("tls"), script=str(path))
         self.assertIn("  by       the script", self.dns(daemon, "scripted.lab", "A"))
         self.assertEqual(self.found(daemon, "host.lab", "A")["stage"], "server")
+
+
+class DoctorTests(EncryptedCase):
+    """C{nanotun doctor}, which needs no daemon."""
+
+    def setUp(self) -> None:
+        """Start a server for every protocol."""
+        super().setUp()
+        self.unbound(IPV4.world)
+        self.nameServer(IPV4.direct)
+        self.proxy = self.dante().url()
+
+    def findings(self, *dns: object, **settings: object) -> list[tuple[str, str]]:
+        """Level and text of what is found about DNS servers."""
+        given = {"proxy": self.proxy, "dns": list(dns), **settings}
+        config = writeConfig(self.directory / "doctor", given)
+        argv = [*nanotun("doctor", "--json", "--target", "host.lab:9", "--config", str(config))]
+        done = subprocess.run(
+            self.lab.app.argv(argv), capture_output=True, text=True, timeout=60, env=environment()
+        )
+        found = [each for each in json.loads(done.stdout) if each["check"] == "DNS"]
+        return [(each["level"], f"{each['text']} {each['cure']}".strip()) for each in found]
+
+    def test_well(self) -> None:
+        """A server that answers is fine, over each protocol, past the proxy and through it."""
+        dns = [IPV4.direct, f"tcp://{IPV4.direct}", self.entry("tls"), self.entry("https")]
+        names = [
+            f"{IPV4.direct}:53",
+            f"tcp://{IPV4.direct}:53",
+            f"tls://{IPV4.world}:853#{NAME}",
+            f"https://{IPV4.world}{PATH}#{NAME}",
+        ]
+        for via, way in (("direct", ""), ("proxy", " through the proxy")):
+            expected = [("ok", f"The server {name} answers{way}.") for name in names]
+            self.assertEqual(self.findings(*dns, dnsVia=via), expected)
+        mixed = self.findings(self.entry("tls", via="proxy"), {"server": IPV4.direct})
+        self.assertEqual(
+            mixed,
+            [
+                ("ok", f"The server {names[2]} answers through the proxy."),
+                ("ok", f"The server {names[0]} answers."),
+            ],
+        )
+
+    def test_bad(self) -> None:
+        """What is wrong is said of the layer that fails, with a cure."""
+        strange = str(tlsfront.authority(self.directory, "strange").cert)
+        tls, https = self.entry("tls"), self.entry("https")
+        path = {**https, "server": f"https://{IPV4.world}/nowhere#{NAME}"}
+        for via, way in (("direct", ""), ("proxy", " through the proxy")):
+            found = self.findings(
+                f"{IPV4.direct}:54",
+                f"tcp://{IPV4.world}",
+                {**tls, "server": f"tls://{IPV4.world}#other.lab"},
+                {**tls, "ca": strange},
+                {**tls, "server": f"tls://{IPV4.direct}:53"},
+                path,
+                {"server": "tls://nowhere.lab", "ca": tls["ca"]},
+                IPV4.direct,
+                dnsVia=via,
+            )
+            self.assertEqual([level for level, _ in found], ["fail"] * 7 + ["ok"], found)
+            for (_, text), words in zip(
+                found,
+                (
+                    f"{IPV4.direct}:54",
+                    f"tcp://{IPV4.world}:53",
+                    "has a certificate for another name",
+                    "has a certificate that is not trusted",
+                    f"tls://{IPV4.direct}:53",
+                    "answers with HTTP status 404 (Not Found); check the path in its URL.",
+                    "because nowhere.lab cannot be looked up (it has no address); give its address",
+                    f"The server {IPV4.direct}:53 answers{way}.",
+                ),
+                strict=True,
+            ):
+                self.assertIn(words, text)
+
+    def test_system(self) -> None:
+        """It is said what the machine's own servers are, and each of them is asked."""
+        (self.directory / "resolv.conf").write_text(f"nameserver {IPV4.direct}\n")
+        resolver = f"mount --bind {self.directory}/resolv.conf /etc/resolv.conf && exec"
+        config = writeConfig(self.directory / "doctor", {"proxy": self.proxy, "dns": ["system"]})
+        argv = shlex.join(nanotun("doctor", "--json", "--config", str(config)))
+        done = subprocess.run(
+            self.lab.app.argv(["unshare", "--mount", "sh", "-c", f"{resolver} {argv}"]),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment(),
+        )
+        found = [each for each in json.loads(done.stdout) if each["check"] == "DNS"]
+        self.assertEqual(
+            [(each["level"], each["text"]) for each in found],
+            [
+                ("info", f"system stands for {IPV4.direct}:53."),
+                ("ok", f"The server {IPV4.direct}:53 answers."),
+            ],
+        )

@@ -258,11 +258,16 @@ class FakeSystem:
 
     def __init__(self, call: Callable[[Callable[[], Any]], Deferred[Any]]) -> None:
         self.known: tuple[DnsServer, ...] = ()
+        self.stopped = False
         self._call = call
 
     def start(self) -> None:
         """Look."""
         self._call(lambda: 0).addCallback(self._looked)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self.stopped = True
 
     def __call__(self) -> tuple[DnsServer, ...]:
         return self.known
@@ -322,14 +327,16 @@ class SystemTests(CheckCase):
         )
 
     def test_once(self) -> None:
-        """However many want to know, there is one look."""
+        """However many want to know, there is one look, and nothing goes on after it."""
         look = self.look()
         self.assertEqual(look.servers(), ())
         both = [look.get() for _ in range(2)]
+        self.assertFalse(self.made[0].stopped)
         self.threads[0].callback(None)
         for each in (*both, look.get()):
             self.assertEqual(len(self.successResultOf(each)), 3)
         self.assertEqual((len(self.made), len(look.servers())), (1, 3))
+        self.assertTrue(self.made[0].stopped)
 
     def test_none(self) -> None:
         """A machine without servers is a failure."""
