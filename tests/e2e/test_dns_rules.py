@@ -21,6 +21,7 @@ from tests.e2e.schemes import ProgramsCase
 from tests.e2e.test_dns import NOWHERE, DNSCase
 from tests.e2e.test_dns_system import Apart
 from tests.e2e.test_reload import echo
+from tests.e2e.test_run import RunCase
 
 PUBLIC = "9.9.9.9"
 """A server that is in nobody's own network."""
@@ -380,3 +381,22 @@ class HostsChecks(NamesCase):
 
 engines(globals(), HostsChecks)
 del HostsChecks
+
+
+class RunTests(RunCase):
+    """C{nanotun run}."""
+
+    def test_answers(self) -> None:
+        """The hosts file, C{dnsRules} and rejected names count for a command, too, before its
+        names go to the proxy, which is not there."""
+        names = "for name in localhost ads.lab bad.lab; do kdig +short @$0 $name A; done"
+        done = self.call(
+            *("sh", "-c", names, IPV4.gateway),
+            options=(
+                "--hosts",
+                *("--dns-rule", "{domains: ads.lab, answer: 10.6.6.6}"),
+                *("--rule", "{domains: [bad.lab], to: reject}"),
+                *("--dns-rejected", "10.7.7.7"),
+            ),
+        )
+        self.assertEqual((done.out, done.err), ("127.0.0.1\n10.6.6.6\n10.7.7.7\n", ""))
