@@ -33,6 +33,7 @@ from zope.interface import implementer
 from nanotun.addresses import DNS_PORT, OWN4, OWN6
 from nanotun.config.askedservers import serversOf
 from nanotun.config.settings import Settings
+from nanotun.config.values import listed
 from nanotun.daemon.circles import Circles
 from nanotun.daemon.localresolvers import RESOLV_CONF, RESOLVED, RESOLVED_STUBS
 from nanotun.flow import Endpoint
@@ -308,8 +309,11 @@ class SystemServers:
             )
             if servers:
                 break
-        self._warn(servers, leftOut)
-        self._take(servers[:SERVER_LIMIT])
+        warned = self._warned
+        if not self._asking:
+            # Not before systemd-resolved has been heard.
+            self._warn(self._wrong(servers, leftOut))
+        self._take(servers[:SERVER_LIMIT], bool(warned))
 
     def _hosts(self, path: str) -> tuple[str, ...]:
         """The servers that a file names and that can be asked."""
@@ -321,46 +325,64 @@ class SystemServers:
         except OSError:
             return ip_address(host).is_loopback
 
-    def _take(self, servers: tuple[DnsServer, ...]) -> None:
+    def _take(self, servers: tuple[DnsServer, ...], warned: bool) -> None:
         before, self._servers = self._servers, servers
         if servers == before:
             return
-        if before and servers:
+        if servers and (before or warned):
             self._log.info(
                 "The DNS servers of this machine are {servers} now.", servers=shown(servers)
             )
         self._changed()
 
-    def _warn(self, servers: Sequence[DnsServer], leftOut: set[Endpoint]) -> None:
-        """Say once what does not work, but not before systemd-resolved has been heard."""
-        if self._asking:
-            return
-        text = ""
-        if leftOut:
-            hosts = " and ".join(sorted(endpoint.host for endpoint in leftOut))
-            text = (
-                f"dns: system leaves out {hosts}, because that server's own queries come back to "
-                "the relay; add its user or unit to excludedProcesses, or write the servers that "
-                "it asks."
-            )
-        elif not servers:
-            named = readResolvConf(self._root + RESOLV_CONF).servers
-            what = "has only nanotun's own gateway" if named else "names none"
-            text = (
-                f"dns: system stands for no server, because {RESOLV_CONF} {what}; add a server to "
-                "dns, such as the router's address."
-            )
+    def _warn(self, text: str) -> None:
+        """Say once what does not work."""
         if text and text != self._warned:
             self._log.warn("{text}", text=text)
         self._warned = text
 
+    def _wrong(self, servers: Sequence[DnsServer], leftOut: set[Endpoint]) -> str:
+        """What does not work, as a sentence; empty if everything does."""
+        if leftOut:
+            return _circular(sorted({endpoint.host for endpoint in leftOut}))
+        throughResolved = self._resolvedRuns and asksResolved(
+            self._hosts(RESOLV_CONF), self._isLocal
+        )
+        if servers:
+            if len(servers) > 1 and throughResolved and self._links is None:
+                return (
+                    "dns: system asks the servers of all interfaces for every name, because "
+                    "systemd-resolved does not say which are for which (busctl is missing, or it "
+                    "failed); install it, or name the servers of your VPN in dnsRules."
+                )
+            return ""
+        what = "names none"
+        if throughResolved and self._hosts(RESOLV_CONF):
+            what = "leads to systemd-resolved, which has none"
+        elif readResolvConf(self._root + RESOLV_CONF).servers:
+            what = "has only nanotun's own gateway"
+        return (
+            f"dns: system stands for no server, because {RESOLV_CONF} {what}; add a server to "
+            "dns, such as the router's address."
+        )
+
+
+def _circular(hosts: Sequence[str]) -> str:
+    """The sentence about servers whose own queries come back to the relay."""
+    whose, theirs, they = "that server's own", "its user or unit", "it asks"
+    if len(hosts) > 1:
+        whose, theirs, they = "their own", "their users or units", "they ask"
+    return (
+        f"dns: system leaves out {listed(hosts)}, because {whose} queries come back to the relay; "
+        f"add {theirs} to excludedProcesses, or write the servers that {they}."
+    )
+
 
 def shown(servers: Iterable[DnsServer]) -> str:
     """Servers with their domains, for the log."""
-    texts = [
-        f"{each} ({', '.join(each.domains)})" if each.domains else str(each) for each in servers
-    ]
-    return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1])))
+    return listed(
+        [f"{each} ({', '.join(each.domains)})" if each.domains else str(each) for each in servers]
+    )
 
 
 def makeSystemServers(

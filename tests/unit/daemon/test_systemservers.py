@@ -341,7 +341,26 @@ class SystemServersTests(SynchronousTestCase):
         self.put(RESOLVED_CONF, GLOBAL)
         self.system.start()
         self.ends()
-        self.assertEqual(self.system(), servers(GLOBAL))
+        self.assertEqual((self.system(), self.lines), (servers(GLOBAL), []))
+
+    def test_resolvedSilentOfLinks(self) -> None:
+        """If its file has several servers, a warning says once that nobody knows which of them is
+        for which names."""
+        self.put(RESOLV_CONF, STUB)
+        self.put(RESOLVED)
+        self.put(RESOLVED_CONF, GLOBAL, VPN)
+        self.system.start()
+        self.assertEqual((self.system(), self.lines), (servers(GLOBAL, VPN), []))
+        for _ in range(2):
+            self.ends()
+            self.system.networkMoved()
+        (line,) = self.lines
+        self.assertIn("dns: system asks the servers of all interfaces for every name", line)
+        self.resolved("10,8,0,1")
+        self.ends()
+        self.put(RESOLV_CONF, ROUTER, GLOBAL)
+        self.after()
+        self.assertEqual([each for each in self.lines if "all interfaces" in each], [line])
 
     def test_resolvedFails(self) -> None:
         """A bug in asking it is logged, and its file counts."""
@@ -410,6 +429,14 @@ class SystemServersTests(SynchronousTestCase):
         (line,) = self.lines
         self.assertIn("dns: system leaves out 127.0.0.1, because that server's own", line)
 
+    def test_circles(self) -> None:
+        """Several such servers are named together."""
+        self.put(RESOLV_CONF, "127.0.0.1", "::1")
+        self.circles.found = {"127.0.0.1", "::1"}
+        self.system.start()
+        (line,) = self.lines
+        self.assertIn("leaves out 127.0.0.1 and ::1, because their own queries come back", line)
+
     def test_reload(self) -> None:
         """Once a reload excludes that server's queries from the tunnel, it is asked."""
         self.put(RESOLV_CONF, "127.0.0.1")
@@ -437,10 +464,22 @@ class SystemServersTests(SynchronousTestCase):
             self.assertEqual(self.lines, [])
             self.put(RESOLV_CONF, ROUTER)
             self.after()
+            self.assertEqual(
+                self.lines.pop(), "The DNS servers of this machine are 192.168.1.1:53 now."
+            )
             self.put(RESOLV_CONF, *hosts)
             self.after()
             self.assertEqual(self.lines.pop(), line)
             self.system.stop()
+
+    def test_nothingResolved(self) -> None:
+        """If systemd-resolved is asked and has no server, the warning says that."""
+        self.put(RESOLV_CONF, STUB)
+        self.put(RESOLVED)
+        self.system.start()
+        self.ends()
+        (line,) = self.lines
+        self.assertIn("because /etc/resolv.conf leads to systemd-resolved, which has none;", line)
 
     def test_notYet(self) -> None:
         """There is no warning before systemd-resolved has answered."""
