@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
-from nanotun.config.askedservers import bootstrapsOf, serversOf, through, viaOf
+from nanotun.config.askedservers import bootstrapsOf, goesBare, serversOf, through, viaOf
 from nanotun.config.settings import Settings
 from nanotun.gateway.dns.ask import OF_DNS, OF_RULE, OF_SCRIPT, ServerQueries
 from nanotun.gateway.dns.association import QueryAssociations
@@ -281,10 +281,14 @@ class NameServers:
         found: dict[DnsServer, INameServer] = {}
         ofSystem: list[DnsServer] = []
         for server, isOfSystem in self._expanded(wanted.servers):
-            if server not in found and (wanted.keep is None or wanted.keep(server)):
-                found[server] = askers.at(self._withWay(server, wanted.direct), wanted)
-                if isOfSystem:
-                    ofSystem.append(server)
+            asked = self._withWay(server, wanted.direct)
+            # A proxy is not on this machine's links.
+            isOut = "%" in server.host and not goesBare(self._settings, asked)
+            if isOut or server in found or (wanted.keep and not wanted.keep(server)):
+                continue
+            found[server] = askers.at(asked, wanted)
+            if isOfSystem:
+                ofSystem.append(server)
         queries.replace(found, ofSystem)
 
     def _askersOf(self, wanted: _Wanted) -> _Askers:

@@ -318,6 +318,18 @@ class SystemTests(NameServersCase):
         reported = [(each["server"], each["via"]) for each in self.servers.reports()]
         self.assertEqual(reported[1], ("192.168.1.1:53", "office"))
 
+    def test_ofLink(self) -> None:
+        """One with an address of a link is asked from this machine only, because no proxy has
+        that link."""
+        self.found = (DnsServer("udp", "fe80::1%eth0", 53), ROUTER)
+        for via, hosts in (
+            ("office", ["192.168.1.1"]),
+            ("direct", ["fe80::1%eth0", "192.168.1.1"]),
+        ):
+            dns = (SYSTEM._replace(via=via),)
+            servers = self.make(system=self.system, dns=dns)
+            self.assertEqual(self.orderOf(servers.of(dns)), hosts)
+
     def test_looks(self) -> None:
         """It is looked whether they are others at each exchange, but not for other lists."""
         queries, other = self.servers.of(self.settings.dns), self.servers.of((USUAL,))
