@@ -124,7 +124,7 @@ class Way(values.Choice):
         """@raise ConfigError: it is no name, or nothing gets out there."""
         name = values.upstreamName(value)
         if name in ("reject", "drop"):
-            raise ConfigError(f"must not be {name}, because nothing gets out there")
+            raise ConfigError(f"must not be {name}, because nothing gets out that way")
         return name
 
 
@@ -144,7 +144,7 @@ def server(text: str, addressed: bool = False) -> DnsServer:
     if "@" in text:
         # Wherever it is: what is before it may be a password.
         raise ConfigError(
-            "must have no user name or password, because nanotun logs in at no DNS server"
+            "must have no user name or password, because nanotun never logs in to a DNS server"
         )
     scheme, slashes, rest = text.partition("://")
     if not slashes:
@@ -156,7 +156,7 @@ def server(text: str, addressed: bool = False) -> DnsServer:
     rest, sharp, name = rest.partition("#")
     if sharp and scheme not in ENCRYPTED:
         raise ConfigError(
-            "must have no # behind it, because only tls:// and https:// have a certificate"
+            "must not end in #NAME, because only tls:// and https:// have a certificate"
         )
     place, slash, path = rest.partition("/")
     if scheme == "udp" and ":" in _literal(place):
@@ -167,7 +167,7 @@ def server(text: str, addressed: bool = False) -> DnsServer:
     host = _host(text, match[1], scheme == "udp", bool(slashes), addressed)
     port = PORTS[scheme] if match[2] is None else int(match[2])
     if not 1 <= port <= 65535:
-        raise ConfigError(f"must have ports from 1 to 65535, which that of {text} is not")
+        raise ConfigError(f"must have a port from 1 to 65535, which {text} does not")
     certified = ""
     if sharp:
         certified = _literal(name) or _name(name)
@@ -198,7 +198,9 @@ def _host(text: str, given: str, plain: bool, slashes: bool, addressed: bool) ->
     if not name or not (slashes or addressed):
         raise _unknown(text)
     if plain and not addressed:
-        raise ConfigError("must be an address in udp://, or have one as address: 192.0.2.53")
+        raise ConfigError(
+            "must be an address after udp://, or be given one, as in address: 192.0.2.53"
+        )
     return name
 
 

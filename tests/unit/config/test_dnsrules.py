@@ -187,7 +187,7 @@ WRONG = (
     ),
     (
         "{domains: a, servers: [10.0.0.53, '10.0.0.53:70000']}",
-        ", servers, entry 2 must have ports from 1 to 65535, which that of 10.0.0.53:70000 is not.",
+        ", servers, entry 2 must have a port from 1 to 65535, which 10.0.0.53:70000 does not.",
     ),
     (
         "{domains: a, servers: 198.18.0.1}",

@@ -181,15 +181,15 @@ class ServerTests(SynchronousTestCase):
             ("1 2://x", "must begin with udp://, tcp://, tls:// or https://, not '1 2'"),
             (
                 "udp://dns.example",
-                "must be an address in udp://, or have one as address: 192.0.2.53",
+                "must be an address after udp://, or be given one, as in address: 192.0.2.53",
             ),
             (
                 "tcp://1.1.1.1#a.b",
-                "must have no # behind it, because only tls:// and https:// have a certificate",
+                "must not end in #NAME, because only tls:// and https:// have a certificate",
             ),
             (
                 "tls://ann:x@1.1.1.1",
-                "must have no user name or password, because nanotun logs in at no DNS server",
+                "must have no user name or password, because nanotun never logs in to a DNS server",
             ),
             ("tls://1.1.1.1#a b", "must have a host name behind #, not 'a b'"),
             ("tls://1.1.1.1#", "must have a host name behind #, not ''"),
@@ -199,7 +199,9 @@ class ServerTests(SynchronousTestCase):
     def test_ports(self) -> None:
         """A port out of range is an error."""
         for text in ("8.8.8.8:0", "tls://8.8.8.8:65536", "[::1]:99999"):
-            self.assertIn(f"from 1 to 65535, which that of {text} is not", self.fails(text))
+            self.assertIn(
+                f"must have a port from 1 to 65535, which {text} does not", self.fails(text)
+            )
 
     def test_count(self) -> None:
         """There must be at least one server, and at most eight."""
