@@ -77,9 +77,10 @@ class CommandTests(EncryptedCase):
         counts = server["queries"], server["answers"], server["errors"], server["hits"]
         self.assertEqual((counts, server["trouble"]), ((2, 2, 0, 2), ""))
         self.assertTrue(0 < server["latency"] < 2, server)
-        text = self.command(daemon, "status").stdout
-        self.assertRegex(text, rf"(?m)^ +{place} through the proxy: up, [0-9]+ ms, 2$")
-        self.assertIn(" asked, 2 from the cache\n", text)
+        text = " ".join(self.command(daemon, "status").stdout.split())
+        self.assertRegex(
+            text, f" {place} through the proxy: up, [0-9]+ ms, 2 asked, 2 from the cache "
+        )
 
     def test_types(self) -> None:
         """Without a type there are two answers; a denial is one, and large answers are whole."""
@@ -258,7 +259,7 @@ class DoctorTests(EncryptedCase):
                     "has a certificate that is not trusted",
                     f"tls://{IPV4.direct}:53",
                     "answers with HTTP status 404 (Not Found); check the path in its URL.",
-                    "because nowhere.lab cannot be looked up (it has no address); give its address",
+                    "because nowhere.lab cannot be looked up (",
                     f"The server {IPV4.direct}:53 answers{way}.",
                 ),
                 strict=True,
