@@ -12,8 +12,9 @@ states::
     absent, for as long as was said    gets NXDOMAIN
     absent, but that time is over      asks and waits, even if the name has an address
 
-When no server answers, or answers come too late, none is asked for L{REST} seconds, so that
-a proxy that forbids it is asked once a minute and no name waits in vain.
+When no server answers, or answers come too late, none is asked for L{REST} seconds.  After that
+one name is asked for, and nobody waits until an answer has come in time: so a proxy that forbids
+it is asked once a minute, and programs are not held up each time.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ class Existence:
         self._asked: dict[str, _NameAsked] = {}
         self._restUntil = 0.0
         self._late = 0
+        # Whether the latest news is that no server answers in time, and whether that was logged.
+        self._doubted = False
         self._told = False
 
     @property
@@ -116,7 +119,7 @@ class Existence:
     def clear(self) -> None:
         """Forget what is known, and end a rest: the servers or the network are other ones."""
         self._known.clear()
-        self._restUntil, self._late = 0.0, 0
+        self._restUntil, self._late, self._doubted = 0.0, 0, False
         asked, self._asked = self._asked, {}
         for each in asked.values():
             if each.call is not None:
@@ -145,8 +148,8 @@ class Existence:
         return self.asks and self._mayAsk(name)
 
     def mayRelay(self, name: str) -> bool:
-        """Whether the relay may send a query about a name now."""
-        return self._everyServer and self.mayAsk(name)
+        """Whether the relay may send a query about a name now, and an answer is likely."""
+        return self._everyServer and not self._doubted and self.mayAsk(name)
 
     def wasAbsent(self, name: str) -> bool:
         """Whether a name did not exist when it was asked for last."""
@@ -160,8 +163,8 @@ class Existence:
             Fails only if it is cancelled.
         """
         asked = self._begin(name)
-        if asked is None:
-            # There was an answer at once, or too many are asked for.
+        if asked is None or self._doubted:
+            # There was an answer at once, too many are asked for, or there may be no answer.
             return succeed(self.known(name) is not False)
         waiter: Deferred[bool] = Deferred(lambda _: self._leave(asked, waiter))
         timer = self._clock.callLater(WAIT, self._giveUp, asked, waiter)
@@ -179,7 +182,8 @@ class Existence:
         @return: L{None} if it is not asked for now.
         """
         if name not in self._asked:
-            if self._ask is None or len(self._asked) >= ASKED_LIMIT:
+            limit = 1 if self._doubted else ASKED_LIMIT
+            if self._ask is None or len(self._asked) >= limit:
                 return None
             asked = self._asked[name] = _NameAsked(self._clock.seconds())
             asked.call = self._ask(name)
@@ -205,7 +209,7 @@ class Existence:
         if self._late >= LATE_LIMIT:
             self._rest(now)
         elif not late:
-            self._told = False
+            self._doubted = self._told = False
         rcode = answer[3] & RCODE
         if rcode == NOERROR:
             self._note(name, True, now + EXISTS_AGE)
@@ -233,7 +237,7 @@ class Existence:
                 "at a name that does not exist."
             )
         self._restUntil = now + REST
-        self._late = 0
+        self._late, self._doubted = 0, True
         for each in list(self._asked.values()):
             self._tell(each, True)
 

@@ -136,6 +136,7 @@ class ExistenceTests(SynchronousTestCase):
         other = self.existence.find("other.example")
         self.assertTrue(self.find("a.example", None))
         self.assertTrue(self.successResultOf(other))
+        self.asked[0][1].callback(None)
         self.clock.advance(REST - 1)
         self.assertIs(self.existence.known("b.example"), True)
         self.assertFalse(self.existence.mayAsk("b.example"))
@@ -149,6 +150,24 @@ class ExistenceTests(SynchronousTestCase):
         self.find("b.example", reply("b.example"))
         self.find("c.example", None)
         self.assertEqual(self.logged, [line, line])
+
+    def test_doubted(self) -> None:
+        """After such a minute one name at a time is asked for, and nobody waits, until an answer
+        has come in time, or the network is another one."""
+        self.existence.configure(self.ask, everyServer=True)
+        for again in (self.existence.clear, lambda: self.tell(reply("b.example"))):
+            self.find("a.example", None)
+            self.clock.advance(REST)
+            self.asked.clear()
+            for text in ("b.example", "c.example"):
+                self.assertIsNone(self.existence.known(text))
+                self.assertTrue(self.successResultOf(self.existence.find(text)))
+                self.existence.refresh(text)
+            self.assertFalse(self.existence.mayRelay("b.example"))
+            self.assertEqual(self.names(), ["b.example"])
+            again()
+            self.assertTrue(self.existence.mayRelay("c.example"))
+            self.assertFalse(self.find("d.example", reply("d.example", NXDOMAIN)))
 
     def test_slow(self) -> None:
         """After three late answers in a row no name waits for a minute."""
