@@ -187,11 +187,11 @@ class DnsRuleChecks(NamesCase):
                 got = self.ask(pointer, "PTR")
                 self.assertEqual((via, got.status), (via, "NXDOMAIN"), pointer)
             self.assertEqual(watch.destinations(), {})
-            self.assertEqual([public.queries(), ours.queries()], [[], []])
+            self.assertFalse(set(pointers) & (self.names(public) | self.names(ours)))
             # The server is there, and would have been asked.
             self.assertData(self.ask("host.lab", "A"), "10.1.2.3")
             asked = ours if servers == [IPV4.world] else public
-            self.assertEqual(self.names(asked), {"host.lab"})
+            self.assertIn("host.lab", self.names(asked))
             self.assertEqual(self.ask("7.1.1.9.in-addr.arpa", "PTR").status, "SERVFAIL")
         before = len(public.queries())
         self.asking(PUBLIC, IPV4.world, proxy=proxy, dnsCache=False)
@@ -227,8 +227,8 @@ class DnsRuleChecks(NamesCase):
 
     def test_fakes(self) -> None:
         """
-        Under fake-ip a name with servers has its real address, by which its flows go, and rules
-        about the name hold for them; a blocked name has no address.
+        Under fake-ip a name with servers has its real address, and rules about the name hold for
+        flows there; a blocked name has none that leads anywhere.
         """
         office = self.toy(world, IPV4.direct)
         port, proxy = self.peer(echo).port, self.dante()
@@ -237,21 +237,20 @@ class DnsRuleChecks(NamesCase):
             {"domains": ["ads.example"], "answer": "0.0.0.0"},
         ]
         base = {"proxy": proxy.url(), "dnsMode": "fake-ip", "dnsStateFile": ""}
-        for to in ("proxy", "reject"):
+        for to in ("direct", "reject"):
             rules = [{"to": to, "domains": ["corp.example"]}]
-            self.asking(PUBLIC, dnsRules=dnsRules, rules=rules, default="reject", **base)
+            default = "proxy" if to == "reject" else "reject"
+            self.asking(PUBLIC, dnsRules=dnsRules, rules=rules, default=default, **base)
             self.assertData(self.ask("www.corp.example", "A"), IPV4.world)
             self.assertData(self.ask("www.ads.example", "A"), "0.0.0.0")
             (fake,) = self.ask("www.example", "A").data
             self.assertTrue(fake.startswith("198.19."), fake)
-            before = len(proxy.connects())
-            if to == "proxy":
+            if to == "direct":
                 with self.connect(port) as sock:
                     self.assertEchoes(sock)
-                self.assertEqual(len(proxy.connects()), before + 1)
             else:
                 self.assertNotEqual(self.connectError(port)[0], 0)
-                self.assertEqual(len(proxy.connects()), before)
+            self.assertEqual(proxy.connects(), [])
         self.assertEqual(
             {each for query, _ in office.heard for each in toydns.asked(query)},
             {b"www.corp.example"},
@@ -259,10 +258,13 @@ class DnsRuleChecks(NamesCase):
 
     def test_unjudged(self) -> None:
         """The relay's own queries go where they are to, past the proxy and through it, though a
-        rule rejects what programs send to port 53."""
+        rule rejects what programs send there."""
         server = self.nameServer(IPV4.world)
         proxy = self.dante().url()
-        more: dict[str, object] = {"rules": [{"to": "reject", "ports": [53]}], "dnsOverride": False}
+        more: dict[str, object] = {
+            "rules": [{"to": "reject", "networks": [f"{IPV4.world}/32"], "ports": [53]}],
+            "dnsOverride": False,
+        }
         for via, asker in (("direct", IPV4.app), ("proxy", IPV4.proxyOutside)):
             dnsRules = [{"domains": ["any.lab"], "servers": [{"server": IPV4.world, "via": via}]}]
             self.asking(PUBLIC, proxy=proxy, dnsRules=dnsRules, dnsCache=False, **more)
