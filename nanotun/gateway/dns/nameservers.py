@@ -280,21 +280,19 @@ class NameServers:
         askers = self._askersOf(wanted)
         found: dict[DnsServer, INameServer] = {}
         ofSystem: list[DnsServer] = []
-        for server, isOfSystem in self._expanded(wanted.servers):
-            asked = self._withWay(server, wanted.direct)
-            # A proxy is not on this machine's links.
-            isOut = "%" in server.host and not goesBare(self._settings, asked)
-            if isOut or server in found or (wanted.keep and not wanted.keep(server)):
-                continue
-            found[server] = askers.at(asked, wanted)
-            if isOfSystem:
-                ofSystem.append(server)
+        for server, isOfSystem in self._expanded(wanted.servers, wanted.direct):
+            if server not in found and (wanted.keep is None or wanted.keep(server)):
+                found[server] = askers.at(self._withWay(server, wanted.direct), wanted)
+                if isOfSystem:
+                    ofSystem.append(server)
         queries.replace(found, ofSystem)
 
     def _askersOf(self, wanted: _Wanted) -> _Askers:
         return self._quiet if wanted.quiet else self._usual
 
-    def _expanded(self, servers: Iterable[DnsServer]) -> Iterator[tuple[DnsServer, bool]]:
+    def _expanded(
+        self, servers: Iterable[DnsServer], direct: bool = False
+    ) -> Iterator[tuple[DnsServer, bool]]:
         """
         The servers, with those that C{system} stands for in its place, and with literal
         addresses where they are asked by datagrams.
@@ -304,7 +302,12 @@ class NameServers:
         for server in servers:
             if server.scheme == "system":
                 for each in self._system():
-                    yield each._replace(via=server.via), True
+                    made = each._replace(via=server.via)
+                    # A proxy is not on this machine's links.
+                    if "%" not in made.host or goesBare(
+                        self._settings, self._withWay(made, direct)
+                    ):
+                        yield made, True
             elif server.scheme == "udp" and not server.literal:
                 for address in server.addresses:
                     yield server._replace(host=address, addresses=()), False

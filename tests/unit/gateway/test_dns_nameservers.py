@@ -329,6 +329,7 @@ class SystemTests(NameServersCase):
             dns = (SYSTEM._replace(via=via),)
             servers = self.make(system=self.system, dns=dns)
             self.assertEqual(self.orderOf(servers.of(dns)), hosts)
+            self.assertEqual(len(servers.reports()), len(hosts))
 
     def test_looks(self) -> None:
         """It is looked whether they are others at each exchange, but not for other lists."""
