@@ -42,6 +42,9 @@ class NameVerdict(NamedTuple):
     rejected: bool = False
 
 
+#: Stands for all names that no entry is about in particular (RFC 6761, section 6.4).
+_ANY = "any.invalid"
+
 _OVERRULED = (
     "dnsRejected does nothing while the script decides about connections, because it may let "
     "through what a rule rejects; have its query function refuse the names, or remove dnsRejected."
@@ -107,6 +110,13 @@ class NamePolicy:
     def serversFor(self, name: str) -> tuple[DnsServer, ...]:
         """The servers that C{dnsRules} have for a name; empty for those of C{dns}."""
         return self._ruled(name).servers if self.hasServers else ()
+
+    def ownServersFor(self, name: str) -> tuple[DnsServer, ...]:
+        """As L{serversFor}, but not those of an entry that has every other name as well."""
+        if not self.hasServers:
+            return ()
+        said = self._ruled(name)
+        return () if said is self._ruled(_ANY) else said.servers
 
     def waysOf(self, name: str) -> frozenset[str]:
         """

@@ -50,9 +50,13 @@ class ServerChoice:
         # The root, the type and the class are left out.
         labels = query.question[:-5].lower()
         name = nameShown(labels) if self._readsNames else ""
-        servers = self._names.serversFor(name)
-        if servers or not privateZone(labels):
-            return self.servers.of(servers or self._usual, name in self._own)
+        if not privateZone(labels):
+            servers = self._names.serversFor(name) or self._usual
+            return self.servers.of(servers, name in self._own)
+        # A rule for all names is not meant for these.
+        servers = self._names.ownServersFor(name)
+        if servers:
+            return self.servers.of(servers)
         local = self.servers.of(self._bare, keep=isLocal)
         return local if local.order(query) else None
 

@@ -125,6 +125,19 @@ class ServerChoiceTests(SynchronousTestCase):
             choice = ServerChoice(self.servers, (OFFICE,), NamePolicy(), bare=bare)
             self.assertEqual(self.ask(choice, "7.1.168.192.IN-addr.arpa", "a."), [False, True])
 
+    def test_privateRules(self) -> None:
+        """A rule for all names does not send names behind private addresses to its servers; one
+        that names their zone does."""
+        everything = [DnsRule((pattern(text),), (PUBLIC,)) for text in ("*", "~.")]
+        zone = DnsRule((pattern("10.in-addr.arpa"),), (OFFICE,))
+        for rule in everything:
+            names = NamePolicy([zone, rule])
+            choice = ServerChoice(self.servers, (PUBLIC,), names, bare=(ROUTER,))
+            self.wanted.lists.clear()
+            self.ask(choice, "1.0.0.10.in-addr.arpa", "7.1.168.192.in-addr.arpa", "8.in-addr.arpa")
+            lists = [servers for servers, _ in self.wanted.lists]
+            self.assertEqual(lists, [(OFFICE,), (ROUTER,), (PUBLIC,)])
+
     def test_made(self) -> None:
         """
         Only servers that are asked past every proxy count as bare, and a proxy's name is its own
