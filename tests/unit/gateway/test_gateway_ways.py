@@ -150,27 +150,6 @@ class WaysTests(GatewayCase):
             self.reactor.turn()
             self.assertEqual(self.engine.sent[-1][0].payload[1], 7)
 
-    def test_wayBare(self) -> None:
-        """What is under way by an upstream that comes to lead past the proxies fails, and is not
-        sent there again."""
-        office = UpstreamSettings("office", (parseProxyURL("http://b.example"),))
-        bare = office._replace(proxy=(parseProxyURL("direct://"),))
-        (server,) = self.settings.dns
-        settings = replace(self.settings, dns=(server._replace(via="office"),), upstreams=(office,))
-        old, new = FakeUpstream("old"), FakeUpstream("new")
-        self.gateway.configure(settings, {**self.ways, "office": old})
-        self.app(ask("a", ident=3))
-        settings = replace(self.settings, upstreams=(bare,))
-        self.gateway.configure(settings, {**self.ways, "office": new})
-        # What was being opened fails, so that the query would go over TCP.
-        old.failDatagrams(UpstreamError("It has been stopped."))
-        for _ in range(ATTEMPTS):
-            self.reactor.advance(ATTEMPT_TIMEOUT)
-        (given,) = self.engine.sent[-1]
-        self.assertEqual((given.payload[1], rcode(given.payload)), (3, SERVFAIL))
-        self.assertEqual((new.families, new.asked), ([], []))
-        self.assertRaises(BlockingIOError, self.server.recv, 600)
-
     def test_viaOfServerSince(self) -> None:
         """Once a reload has given each server a way through a proxy, nothing that is under way
         goes past the proxies any more, as little as if it had changed dnsVia."""
