@@ -271,9 +271,10 @@ class Gateway:
         As L{clearCache}, and ask the servers on new connections, because the machine is in
         another network.
         """
-        self._relay.networkMoved()
+        # First, so that what it asks is given up before its connections are.
         if self._fakeDns is not None:
             self._fakeDns.clear()
+        self._relay.networkMoved()
 
     def systemChanged(self) -> None:
         """Ask other servers where C{system} is named, as it stands for others than before."""

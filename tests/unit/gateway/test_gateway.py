@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
 
+from twisted.internet.defer import fail
 from twisted.internet.testing import StringTransport
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.addresses import GATEWAY4
@@ -20,12 +21,12 @@ from nanotun.config.dnsrules import DnsRule
 from nanotun.config.domains import pattern
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
-from nanotun.errors import EngineError
+from nanotun.errors import EngineError, UpstreamError
 from nanotun.flow import Datagram, Endpoint, Flow, Known, Protocol, ScriptReply
 from nanotun.gateway import Gateway, NameOptions, makeGateway
 from nanotun.gateway.dns.exchange import ATTEMPT_TIMEOUT, ATTEMPTS
 from nanotun.gateway.dns.message import NXDOMAIN, SERVFAIL
-from nanotun.gateway.fakeip.existence import WAIT
+from nanotun.gateway.fakeip.existence import WAIT, Existence
 from nanotun.gateway.gateway import realNames
 from nanotun.interfaces import DnsServer, UpstreamSettings
 from nanotun.policy.dnsnames import NamePolicy
@@ -436,3 +437,16 @@ class GatewayTests(GatewayCase):
         self.assertEqual(len(self.engine.sent), 1)
         self.app(ask("wiki.office", ident=2))
         self.assertEqual(self.serve()[12:], ask("wiki.office")[12:])
+
+    def test_movedWhileAsked(self) -> None:
+        """That the machine has left its network says nothing about the servers, so nobody is told
+        that none of them answers."""
+        logged: list[LogEvent] = []
+        self.patch(Existence, "_log", Logger(observer=cast(ILogObserver, logged.append)))
+        self.remake(replace(self.settings, dnsMode="fake-ip", dnsVia="proxy"))
+        self.app(ask("a.example"))
+        error = UpstreamError("There is no network.")
+        self.patch(self.proxy, "associate", lambda family: fail(error))
+        self.patch(self.proxy, "connect", lambda destination: fail(error))
+        self.gateway.networkMoved()
+        self.assertEqual(logged, [])
