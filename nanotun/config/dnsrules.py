@@ -5,11 +5,12 @@ The check of C{dnsRules}: a list of mappings in, one L{DnsRule} for each out.
 from __future__ import annotations
 
 import difflib
+from functools import partial
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Any, NamedTuple
 
 from nanotun.config import dnsservers, values
-from nanotun.config.domains import Pattern
+from nanotun.config.domains import Pattern, pattern
 from nanotun.config.flowrules import called, conditionValues
 from nanotun.errors import ConfigError, EntryError
 from nanotun.interfaces import DnsServer
@@ -60,6 +61,8 @@ _SUCH = "such as {domains: [corp.example], servers: [10.0.0.53]}"
 
 #: The answers that have a word of their own.
 _WORDS = {"refuse": DnsAnswer(refused=True), "nodata": DnsAnswer()}
+#: What to do with an address among the names: a DNS rule has no networks.
+_ZONE = "write the zone of their names, such as 10.in-addr.arpa"
 _FAKE, _PASS = "fake", "pass"
 
 
@@ -93,7 +96,12 @@ def _rule(value: object, number: int) -> DnsRule:
     if value.get("domains") in (None, "", []):
         raise EntryError("does not say which names it is about; add domains:", number)
     domains = conditionValues(
-        "domains", value["domains"], number, "domains", empty="write '*' for all names"
+        "domains",
+        value["domains"],
+        number,
+        "domains",
+        empty="write '*' for all names",
+        parse=partial(pattern, addresses=_ZONE),
     )
     if "servers" in value and "answer" in value:
         raise EntryError(
@@ -164,6 +172,8 @@ def _wrong(value: object, other: str) -> ConfigError:
     words = [other, *_WORDS] if other == _PASS else [*_WORDS, other]
     if value in words:
         return ConfigError(f"must be {value} alone, or addresses alone")
+    if value == []:  # A list is fine; it is what this one lacks that is not.
+        return ConfigError(f"must be {', '.join(words)} or addresses such as 0.0.0.0, not empty")
     near = difflib.get_close_matches(str(value).lower(), words, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return ConfigError(

@@ -43,10 +43,11 @@ class Pattern(NamedTuple):
     text: str
 
 
-def pattern(text: str) -> Pattern:
+def pattern(text: str, addresses: str = "write it under networks") -> Pattern:
     """
     Parse one value.
 
+    @param addresses: what to do with an address or a network, for the error.
     @raise ConfigError: with the end of a sentence; it is known what was meant.
     @raise ValueError: for anything else that is no such value.
     """
@@ -55,12 +56,12 @@ def pattern(text: str) -> Pattern:
     if text.startswith("~"):
         return Pattern(PatternKind.MATCHES, _expression(text[1:]), text)
     if text.startswith("="):
-        return Pattern(PatternKind.EXACTLY, _name(text[1:]), text)
+        return Pattern(PatternKind.EXACTLY, _name(text[1:], addresses), text)
     if "*" in text:
         # One letter in the place of each: what is around them has to be a name's.
-        _name(text.replace("*", "x"), ascii=True)
+        _name(text.replace("*", "x"), addresses, ascii=True)
         return Pattern(PatternKind.LIKE, text.strip(".").lower(), text)
-    return Pattern(PatternKind.BELOW, _name(text), text)
+    return Pattern(PatternKind.BELOW, _name(text, addresses), text)
 
 
 def listPath(text: str) -> str:
@@ -88,14 +89,15 @@ def _expression(text: str) -> str:
     return text
 
 
-def _name(text: str, ascii: bool = False) -> str:
+def _name(text: str, addresses: str, ascii: bool = False) -> str:
     """
     A name as it is compared.
 
+    @param addresses: see L{pattern}.
     @param ascii: whether it has to be in its ASCII form already.
     """
     if _isAddress(text):
-        raise ConfigError(f": {text} is about addresses; write it under networks")
+        raise ConfigError(f": {text} is about addresses; {addresses}")
     name = text.strip(".").lower() if ascii else comparable(text)
     if len(name) > NAME_LIMIT or not re.fullmatch(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*", name):
         raise ValueError("not a name")

@@ -297,7 +297,11 @@ def _conditions(given: dict[Any, object], *path: str | int) -> Conditions:
 
 
 def conditionValues(
-    name: str, value: object, *path: str | int, empty: str = "leave it out if any will do"
+    name: str,
+    value: object,
+    *path: str | int,
+    empty: str = "leave it out if any will do",
+    parse: Callable[[str], Any] | None = None,
 ) -> tuple[Any, ...]:
     """
     The values of one condition: a text with commas between them, or a list of such texts.  In
@@ -306,10 +310,12 @@ def conditionValues(
     @param name: the condition's, a field of L{Conditions}.
     @param path: leads to the value, for errors.
     @param empty: what to do if there is none, for errors.
+    @param parse: reads one text, in place of what reads those of rules.
     @return: each once.
     @raise EntryError: with the end of a sentence.
     """
     kind = _KINDS[name]
+    parse = parse or kind.parse
     if isinstance(value, list):
         given = [(each, (*path, number)) for number, each in enumerate(value)]
         rule, whole = f"must be {kind.one}", kind.whole
@@ -325,7 +331,7 @@ def conditionValues(
             raise EntryError(str(error), *place) from None
         for text in texts:
             try:
-                found[kind.parse(text)] = None
+                found[parse(text)] = None
             except ConfigError as error:
                 raise EntryError(str(error), *place) from None
             except ValueError:

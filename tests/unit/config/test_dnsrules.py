@@ -130,7 +130,7 @@ class RejectedAnswerTests(SynchronousTestCase):
             ("no", "0.0.0.0, not 'no'."),
             ("fake", "0.0.0.0, not 'fake'."),
             ("refused", "0.0.0.0, not 'refused' (did you mean refuse?)."),
-            ("[]", "0.0.0.0, not a list."),
+            ("[]", "0.0.0.0, not empty."),
             ("", "0.0.0.0, not empty."),
         ):
             error = self.assertRaises(ConfigError, settingsOf, f"dnsRejected: {text}")
@@ -160,6 +160,11 @@ WRONG = (
         f", domains, entry 2 must be a name, such as {_NAMES}, not 'b c'.",
     ),
     (
+        "{domains: [a, =10.0.0.0/8], answer: refuse}",
+        ", domains, entry 2: 10.0.0.0/8 is about addresses; write the zone of their names, such "
+        "as 10.in-addr.arpa.",
+    ),
+    (
         "{domain: a, answer: refuse}",
         ", domain: there is no such setting of a DNS rule; did you mean domains?",
     ),
@@ -172,7 +177,7 @@ WRONG = (
     ("{domains: a, answer: no}", f", answer {_ANSWERS}, not 'no'."),
     ("{domains: a, answer: nodate}", f", answer {_ANSWERS}, not 'nodate' (did you mean nodata?)."),
     ("{domains: a, answer: }", f", answer {_ANSWERS}, not empty."),
-    ("{domains: a, answer: []}", f", answer {_ANSWERS}, not a list."),
+    ("{domains: a, answer: []}", f", answer {_ANSWERS}, not empty."),
     ("{domains: a, answer: {b: c}}", f", answer {_ANSWERS}, not a mapping."),
     ("{domains: a, answer: 5}", f", answer {_ANSWERS}, not 5."),
     ("{domains: a, answer: [192.0.2.1, 5]}", f", answer {_ANSWERS}, not 5."),
