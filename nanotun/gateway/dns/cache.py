@@ -53,6 +53,7 @@ class _Entry:
     @ivar lifetime: seconds; see L{Lifetime}.
     @ivar positive: likewise.
     @ivar retry: the time in seconds until which it is given although its own time is over.
+    @ivar rule: the rule because of which it is this answer, for whoever asks; or empty.
     @ivar stored: the time in seconds when the answer arrived.
     @ivar tally: that of the server that has given it, or L{None}.
     """
@@ -68,6 +69,7 @@ class _Entry:
         "positive",
         "raw",
         "retry",
+        "rule",
         "stored",
         "tally",
         "ttls",
@@ -82,8 +84,10 @@ class _Entry:
         now: float,
         grant: Grant | None,
         tally: ServerTally | None,
+        rule: str,
     ) -> None:
         self.key = query.key
+        self.rule = rule
         self.grant = grant
         self.tally = tally
         self.raw = wire[2:]
@@ -231,6 +235,8 @@ class AnswerCache:
         trace.cached = True
         trace.age = now - entry.stored
         trace.stage = "cache" if trace.age < entry.lifetime else "stale"
+        if entry.rule:
+            trace.rule = entry.rule
         if entry.tally is not None:
             trace.server, trace.via = str(entry.tally.server), entry.tally.server.via
 
@@ -242,6 +248,7 @@ class AnswerCache:
         now: float,
         grant: Grant | None = None,
         tally: ServerTally | None = None,
+        rule: str = "",
     ) -> None:
         """
         Keep an answer, if L{readLifetime} allows it.
@@ -250,6 +257,7 @@ class AnswerCache:
         @param answer: matches the query.
         @param grant: is told each time the answer is given.
         @param tally: likewise.
+        @param rule: the rule because of which it is this answer; see L{fill}.
         """
         if not query.key or not self._entriesLimit:
             return
@@ -261,7 +269,7 @@ class AnswerCache:
             self._remove(old)
         if life is None:
             return
-        entry = _Entry(wire, query, answer, life, now, grant, tally)
+        entry = _Entry(wire, query, answer, life, now, grant, tally, rule)
         if entry.cost > self._sizeLimit:
             return
         self._byKey[entry.key] = self._byRaw[entry.raw] = entry

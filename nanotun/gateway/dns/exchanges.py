@@ -49,6 +49,9 @@ CLIENT_LIMIT = 1800
 #: Seconds without an answer whose time is over until the next one is worth a line again.
 STALE_QUIET = 600.0
 
+#: Why an answer is not the server's, in a trace.
+_REBINDING = "dnsRebindProtection"
+
 
 class Exchanges:
     """
@@ -186,9 +189,10 @@ class Exchanges:
         del self._exchanges[exchange.key]
         self._large -= _largeSize(wire)
         if answer is not None:
-            answer = self._guarded(exchange, answer)
-            grant = self._note(exchange, answer)
-            self.cache.store(wire, query, answer, self._clock.seconds(), grant, exchange.tally)
+            given, answer = answer, self._guarded(exchange, answer)
+            rule = _REBINDING if answer is not given else ""
+            grant, now = self._note(exchange, answer), self._clock.seconds()
+            self.cache.store(wire, query, answer, now, grant, exchange.tally, rule)
         elif self._late(exchange):
             return
         else:
@@ -237,7 +241,7 @@ class Exchanges:
         self._counters.rebound += len(exchange.waiters)
         for waiter in exchange.waiters:
             if waiter.trace is not None:
-                waiter.trace.rule = "dnsRebindProtection"
+                waiter.trace.rule = _REBINDING
         return made.deny(exchange.wire, query, NOERROR)
 
     def _truncated(self, exchange: Exchange, answer: bytes) -> None:
