@@ -57,7 +57,7 @@ class DnsRule(NamedTuple):
 
 
 _KEYS = ("domains", "servers", "answer")
-_SUCH = "such as {domains: [corp.example], servers: [10.0.0.53]}"
+DNS_RULE_EXAMPLE = "{domains: [corp.example], servers: [10.0.0.53]}"
 
 #: The answers that have a word of their own.
 _WORDS = {"refuse": DnsAnswer(refused=True), "nodata": DnsAnswer()}
@@ -89,7 +89,9 @@ def dnsRules(value: object) -> tuple[DnsRule, ...]:
 
 def _rule(value: object, number: int) -> DnsRule:
     if not isinstance(value, dict):
-        raise EntryError(f"must be a mapping, {_SUCH}, not {called(value)}", number)
+        raise EntryError(
+            f"must be a mapping, such as {DNS_RULE_EXAMPLE}, not {called(value)}", number
+        )
     for key in value:
         if key not in _KEYS:
             raise values.unknownKey(str(key), _KEYS, "a DNS rule", number)

@@ -17,7 +17,6 @@ import yaml
 from nanotun.errors import ConfigError
 
 ADVICE = "write one 'key: value' on each line"
-ENTRY_ADVICE = "write it in quotes, such as '{to: direct, domains: [corp.example]}'"
 QUOTES = "a value with [ ] { } * & ! or # in it needs quotes"
 
 
@@ -129,14 +128,16 @@ def _problem(error: yaml.YAMLError) -> str:
     return re.sub(r",? but (?:got|found)$", "", re.sub(r" '[^']{2,}'", "", problem))
 
 
-def parseEntries(text: str, where: str) -> list[object]:
+def parseEntries(text: str, where: str, such: str) -> list[object]:
     """
     Read the text of a flag or a variable that is YAML: the entries of a list.
 
     @param text: one entry, or a list of some; several of those after a line C{---} each.
     @param where: the name of the flag or variable, for errors.
+    @param such: an entry, as an example for errors.
     @raise ConfigError: for bad YAML, or a mapping that has a key twice.
     """
+    advice = f"write it in quotes, such as '{such}'"
     entries: list[object] = []
     nodes: list[yaml.Node] = []
     try:
@@ -149,9 +150,9 @@ def parseEntries(text: str, where: str) -> list[object]:
         _withLines(Given(entries, where), yaml.SequenceNode("", nodes))
     except (yaml.YAMLError, ValueError, KeyError) as error:
         problem = _problem(error) if isinstance(error, yaml.YAMLError) else "a wrong tag"
-        raise ConfigError(f"{where} is not valid YAML ({problem}); {ENTRY_ADVICE}.") from None
+        raise ConfigError(f"{where} is not valid YAML ({problem}); {advice}.") from None
     except RecursionError:
-        raise ConfigError(f"{where} is nested too deeply; {ENTRY_ADVICE}.") from None
+        raise ConfigError(f"{where} is nested too deeply; {advice}.") from None
     return entries
 
 

@@ -194,7 +194,7 @@ _KINDS = {
 }
 
 _KEYS = ("to", *_KINDS, "not", "lan")
-_SUCH = "such as {to: direct, domains: [corp.example]}"
+RULE_EXAMPLE = "{to: direct, domains: [corp.example]}"
 
 
 def rules(value: object) -> tuple[FlowRule, ...]:
@@ -221,7 +221,7 @@ def rules(value: object) -> tuple[FlowRule, ...]:
 
 def _rule(value: object, number: int) -> FlowRule:
     if not isinstance(value, dict):
-        raise EntryError(f"must be a mapping, {_SUCH}, not {called(value)}", number)
+        raise EntryError(f"must be a mapping, such as {RULE_EXAMPLE}, not {called(value)}", number)
     for key in value:
         if key not in _KEYS:
             raise _unknown(key, _KEYS, number)

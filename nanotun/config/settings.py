@@ -13,8 +13,10 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from nanotun.config.askedservers import checkServers
+from nanotun.config.dnsrules import DNS_RULE_EXAMPLE
 from nanotun.config.entry import Key
 from nanotun.config.file import Given, parseEntries
+from nanotun.config.flowrules import RULE_EXAMPLE
 from nanotun.config.keys import KEYS, Settings
 from nanotun.config.rulecheck import checkRules
 from nanotun.config.upstreams import checkUpstreams
@@ -58,10 +60,14 @@ def variableValues(environment: Mapping[str, str]) -> dict[str, Given]:
     }
 
 
+#: An entry of each setting that is structured, for errors.
+_ENTRIES = {"rules": RULE_EXAMPLE, "dnsRules": DNS_RULE_EXAMPLE}
+
+
 def _textValue(key: Key, text: str, where: str) -> Given:
     """As in the file, where numbers are numbers and several values are a list."""
     if key.structured:
-        return Given(parseEntries(text, where), where)
+        return Given(parseEntries(text, where, _ENTRIES[key.name]), where)
     if key.repeats:
         return Given([each.strip() for each in text.split(",")], where)
     number = isinstance(key.default, int) and re.fullmatch(r"[0-9]{1,9}", text)

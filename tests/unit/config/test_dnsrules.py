@@ -77,6 +77,15 @@ class DnsRuleTests(SynchronousTestCase):
         for text in ("dnsRules: []", "dnsRules: ''", ""):
             self.assertEqual(settingsOf(text).dnsRules, ())
 
+    def test_flagNoYaml(self) -> None:
+        """A flag whose text is no YAML is answered with an entry of these rules."""
+        error = self.assertRaises(WrongOption, settingsOf, "", dnsRules="{domains: a")
+        self.assertEqual(
+            str(error),
+            "--dns-rule is not valid YAML (expected ',' or '}'); write it in quotes, such as "
+            "'{domains: [corp.example], servers: [10.0.0.53]}'.",
+        )
+
     def test_blocking(self) -> None:
         """0.0.0.0 alone stands for :: too, and beside other addresses for itself."""
         for text, addresses in (
