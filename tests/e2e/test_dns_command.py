@@ -160,7 +160,7 @@ class CommandTests(EncryptedCase):
         self.assertIn("  rule     dnsRules 1 (", "\n".join(lines))
         self.assertIn("  by       dnsRules 2 (", "\n".join(self.dns(daemon, "printer.lab", "A")))
         (by,) = [each for each in self.dns(daemon, "ads.lab", "A", status=1) if "  by " in each]
-        self.assertTrue(by.endswith("), which rejects the name"), by)
+        self.assertTrue(by.endswith("), as dnsRejected says"), by)
         self.assertEqual([each["state"] for each in self.asked(daemon)], ["up", "up"])
 
     def test_fakeIP(self) -> None:

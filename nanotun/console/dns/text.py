@@ -76,7 +76,7 @@ def _by(report: Mapping[str, Any]) -> str:
         late = ", past its time, because no server answered" if stage == "stale" else ""
         return f"the cache, {timeText(report['age'])} old{late}{given}"
     if stage == "rejected":
-        return f"{rule}, which rejects the name"
+        return f"{rule}, as dnsRejected says"
     if stage in ("rule", "hosts"):
         return str(rule)
     return _STAGES.get(stage, str(stage))

@@ -192,7 +192,7 @@ class TextTests(SynchronousTestCase):
         rule = "dnsRules 2 (/n.yaml, line 14)"
         self.assertEqual(self.by("rule", rule=rule), rule)
         self.assertEqual(self.by("hosts", rule="/etc/hosts, line 7"), "/etc/hosts, line 7")
-        self.assertEqual(self.by("rejected", rule="rule 3"), "rule 3, which rejects the name")
+        self.assertEqual(self.by("rejected", rule="rule 3"), "rule 3, as dnsRejected says")
         self.assertIn(f"  rule     {rule}", self.lines(rule=rule))
         self.assertIn(f"  rule     {rule}", self.lines(rule=rule, stage="fake", server=""))
         self.assertFalse([each for each in self.lines(rule=rule, stage="rule") if "  rule" in each])
