@@ -191,8 +191,9 @@ the system's.
         flag="rebind-protection",
         doc="Whether answers are dropped that give a name a private, loopback or otherwise "
         "reserved address, by which a web page could reach into your network: true or false.  "
-        "Names without a dot, names below .local, and names with servers in dnsRules are left "
-        "alone.",
+        "Names without a dot, names below localhost, local, internal and home.arpa, and names "
+        "with servers in dnsRules are left alone; so is every name if all servers of dns are in "
+        "your own network and asked past the proxy.",
         live=True,
     )
     dnsMode: str = setting(
@@ -204,8 +205,8 @@ the system's.
         "every name with an address of its own, of 198.19.0.0/16 and fdfe:dcba:9876:1::/64, "
         "which has to be routed to the device; connections to it are made by name, through "
         f"a proxy that takes names ({', '.join(_TAKING)}), and nothing is looked up on this "
-        "machine.  Where dnsVia sends the relay's queries through a proxy, the servers of dns are "
-        "asked there whether a name exists, so that search domains work.  For socks4, for "
+        "machine.  Servers of dns that are reached through a proxy (dnsVia, or via of their own) "
+        "are asked whether a name exists, so that search domains work.  For socks4, for "
         "direct:// and for UDP through a proxy that takes no names there, the name is looked up "
         "first, as dnsVia says.",
         run=InRun(
