@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -20,6 +21,9 @@ GOOD = 0
 FAILED = 1
 WRONG_USAGE = 2
 NOT_RUNNING = 3
+
+#: The exit status of a command that Ctrl-C ended, as a shell reports it.
+INTERRUPTED = 128 + signal.SIGINT
 
 #: Why a stream cannot be written any more: a full disk, or a terminal that is gone.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -78,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run one word of the command line.
 
     @param argv: the arguments after the program's name; those of C{sys.argv} by default.
-    @return: the exit status: L{GOOD}, L{FAILED}, L{WRONG_USAGE}, L{NOT_RUNNING}, or one of
-        the word's own.
+    @return: the exit status: L{GOOD}, L{FAILED}, L{WRONG_USAGE}, L{NOT_RUNNING},
+        L{INTERRUPTED}, or one of the word's own.
     """
     fillStreams()
     try:
@@ -90,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _closeOutput()
         return FAILED
     except KeyboardInterrupt:
-        return FAILED
+        return INTERRUPTED
     except OSError as error:
         # Only the error of a stream names no file.
         if error.filename is not None or error.errno not in UNWRITABLE:

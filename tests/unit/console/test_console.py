@@ -121,13 +121,13 @@ class MainTests(ConsoleCase):
             self.assertEqual((done.returncode, done.stderr), expected, redirection)
 
     def test_interrupted(self) -> None:
-        """Ctrl-C causes no traceback."""
+        """Ctrl-C causes no traceback, and the status that shells expect of it."""
 
         def interrupt(arguments: Sequence[str]) -> int:
             raise KeyboardInterrupt
 
         self.patch(stop, "main", interrupt)
-        self.assertEqual(self.say(console.main, "stop"), (1, "", ""))
+        self.assertEqual(self.say(console.main, "stop"), (130, "", ""))
 
 
 class CommandTests(ConsoleCase):
