@@ -192,8 +192,8 @@ the system's.
         doc="Whether answers are dropped that give a name a private, loopback or otherwise "
         "reserved address, by which a web page could reach into your network: true or false.  "
         "Names without a dot, names below localhost, local, internal and home.arpa, and names "
-        "with servers in dnsRules are left alone; so is every name if all servers of dns are in "
-        "your own network and asked past the proxy.",
+        "with servers in dnsRules, other than by a rule for all names, are left alone; so is every "
+        "name if all servers of dns are in your own network and asked past the proxy.",
         live=True,
     )
     dnsMode: str = setting(

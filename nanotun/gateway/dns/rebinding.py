@@ -105,14 +105,14 @@ def guardFor(
     meant to know local names.
 
     @param names: what the settings say about names.  Those that have servers of their own may have
-        any address.
+        any address; an entry for all names gives them none.
     @param realNames: the names of the proxies, which may have any address too.
     @param report: see L{RebindingGuard}.
     """
     if not settings.dnsRebindProtection or allLocal(settings):
         return None
     return RebindingGuard(
-        lambda name: name in realNames or bool(names.serversFor(name)),
+        lambda name: name in realNames or bool(names.ownServersFor(name)),
         report,
     )
 

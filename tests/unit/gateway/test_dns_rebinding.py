@@ -193,6 +193,15 @@ class GuardTests(SynchronousTestCase):
             self.assertTrue(self.drops(text), text)
         self.assertEqual(len(self.said), 4)
 
+    def test_allNames(self) -> None:
+        """An entry of C{dnsRules} for all names does not take the protection from them."""
+        servers = (DnsServer("udp", "192.0.2.53"),)
+        office = DnsRule((pattern("corp.example"),), servers)
+        for text in ("*", "~."):
+            self.names = NamePolicy([office, DnsRule((pattern(text),), servers)])
+            self.assertTrue(self.drops("evil.example"))
+            self.assertFalse(self.drops("wiki.corp.example"))
+
     def test_blocked(self) -> None:
         """What servers give for names that they block is dropped without a word."""
         for host in ("0.0.0.0", "::"):
