@@ -11,11 +11,14 @@ from socket import AF_INET, AF_INET6, inet_pton
 from nanotun.gateway.dns.addresses import checkName
 from nanotun.gateway.dns.message import AAAA, A
 
+#: Addresses of one name; no program tries more, and no answer has to hold more.
+ADDRESSES_LIMIT = 64
+
 
 class HostsTable:
     """
     The names and addresses of a hosts file.  A name may have several addresses, in the order of
-    the file; an address has the first name that is given to it.
+    the file, L{ADDRESSES_LIMIT} at most; an address has the first name that is given to it.
 
     Addresses with a zone, such as C{fe80::1%lo0}, mean nothing to another program and are left
     out, as is what is no address or no host's name.
@@ -44,7 +47,11 @@ class HostsTable:
             for word in words[1:]:
                 name = word.removesuffix(b".")
                 before = self._addresses.setdefault(name, packed)
-                if before is not packed and packed[0] not in before:
+                if (
+                    before is not packed
+                    and len(before) < ADDRESSES_LIMIT
+                    and packed[0] not in before
+                ):
                     self._addresses[name] = before + packed
                 self._lines.setdefault(name, number)
             self._names.setdefault(packed[0], words[1].removesuffix(b"."))

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.gateway.dns.hoststable import HostsTable
+from nanotun.gateway.dns.hoststable import ADDRESSES_LIMIT, HostsTable
 from tests.unit.gateway.gateway_cases import AAAA, HTTPS, A
 
 HOSTS = b"""\
@@ -102,6 +102,14 @@ class HostsTableTests(SynchronousTestCase):
         """The line of a name is the first on which it stands."""
         for name, line in (("localhost", 2), ("printer.lan", 5), ("good.lan", 13)):
             self.assertEqual(self.table.lineOf(name), line)
+
+    def test_manyAddresses(self) -> None:
+        """A name has its first L{ADDRESSES_LIMIT} addresses; each of the others has its
+        name."""
+        hosts = [f"10.0.{number >> 8}.{number & 255}" for number in range(2000)]
+        table = HostsTable("".join(f"{host} many.lan\n" for host in hosts).encode())
+        self.assertEqual(table.of("many.lan", A), packed(*hosts[:ADDRESSES_LIMIT]))
+        self.assertEqual(table.nameOf(ip_address(hosts[-1]).reverse_pointer), "many.lan")
 
     def test_empty(self) -> None:
         """Nothing is in an empty file."""
