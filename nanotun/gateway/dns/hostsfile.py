@@ -2,7 +2,8 @@
 Follows C{/etc/hosts}.
 
 The file is looked at while somebody asks, once a second at most, and read again when it is
-another one: written to, renamed over, mounted over, or gone, which is as good as empty.
+another one: written to, renamed over, mounted over, or gone, which is as good as empty.  So is
+one that cannot be read, which is tried again and reported.
 """
 
 from __future__ import annotations
@@ -53,7 +54,15 @@ class HostsFile:
         try:
             with open(self._path, "rb") as file:
                 data = file.read(HOSTS_BYTES + 1)
-        except OSError:
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            # Perhaps only for lack of file descriptors, so that the next look may do.
+            self._stamp = None
+            self._report(
+                f"{self._path} cannot be read ({error.strerror}), so its names are left to the "
+                "servers; make it readable, or set hosts: false."
+            )
             return b""
         if len(data) > HOSTS_BYTES:
             self._report(

@@ -4,8 +4,11 @@ Tests for L{nanotun.gateway.dns.hostsfile}.
 
 from __future__ import annotations
 
+import builtins
+import errno
 import os
 from pathlib import Path
+from typing import NoReturn
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -80,8 +83,25 @@ class HostsFileTests(SynchronousTestCase):
         self.assertEqual(len(self.reports), 1)
 
     def test_unreadable(self) -> None:
-        """What cannot be read is as good as empty."""
+        """What cannot be read is as good as empty, and said so."""
         self.path.mkdir()
         self.assertIsNone(self.find())
         os.rmdir(self.path)
         self.assertIsNone(self.find())
+        (report,) = self.reports
+        self.assertTrue(report.startswith(f"{self.path} cannot be read (Is a directory), so "))
+
+    def test_readAgain(self) -> None:
+        """A file that could not be read, though it is the same, is read as soon as it can be."""
+        self.path.write_text("10.0.0.1 h.lan\n")
+
+        def full(*args: object) -> NoReturn:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        patched = self.patch(builtins, "open", full)
+        self.assertIsNone(self.find())
+        self.assertIsNone(self.find())
+        patched.restore()
+        self.assertEqual(self.find(), [b"\x0a\0\0\x01"])
+        self.assertEqual(len(self.reports), 2)
+        self.assertIn("(Too many open files)", self.reports[0])
