@@ -41,20 +41,21 @@ def checked(value: object) -> tuple[DnsServer, ...]:
     @raise ConfigError: with the end of a sentence.
     """
     given = value if isinstance(value, list) else [value]
-    if not all(isinstance(each, (str, dict)) for each in given):
-        raise ConfigError(f"must be DNS servers, {_SUCH}, not {values.shown(value)}")
     found: dict[DnsServer, None] = {}
     for number, each in enumerate(given):
         path = (number,) if given is value else ()
         if isinstance(each, dict):
             found[_writtenOut(each, path)] = None
             continue
+        # The only entry of a list needs no number.
+        path = path if len(given) > 1 else ()
+        if not isinstance(each, str):
+            raise EntryError(f"must be a DNS server, {_SUCH}, not {values.shown(each)}", *path)
         for text in each.split(","):
             try:
                 found[server(text.strip())] = None
             except ConfigError as error:
-                # The only entry of a list needs no number.
-                raise EntryError(str(error), *(path if len(given) > 1 else ())) from None
+                raise EntryError(str(error), *path) from None
     if not 1 <= len(found) <= SERVER_LIMIT:
         raise ConfigError(
             f"must be 1 to {SERVER_LIMIT} DNS servers, which are asked in this order, not "

@@ -158,9 +158,19 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(self.fails(text), f"{SUCH}, and none has the address {host}")
 
     def test_types(self) -> None:
-        """So is what is no text."""
-        for value in (5, None, [5], [["8.8.8.8"]], True):
-            self.assertIn("must be DNS servers, such as 8.8.8.8, '[2001:db8::1]", self.fails(value))
+        """So is what is no text, and in a list that entry is blamed, not the list."""
+        for value, shown in (
+            (5, "5"),
+            (None, "empty"),
+            ([5], "5"),
+            (["8.8.8.8", 9.9], "9.9"),
+            ([["8.8.8.8"]], "a list"),
+            (True, "true"),
+        ):
+            self.assertEqual(self.fails(value), f"{SUCH}, not {shown}")
+        text = "dns:\n- 8.8.8.8\n- 9.9\n"
+        error = str(self.assertRaises(ConfigError, settingsFrom, text))
+        self.assertEqual(error, f"n.yaml, line 4: dns, entry 2 {SUCH}, not 9.9.")
 
     def test_hints(self) -> None:
         """Who seems to mean something is told how that is written."""
