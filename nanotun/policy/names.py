@@ -36,13 +36,15 @@ class NameSet:
             elif kind is PatternKind.MATCHES:
                 self._regexes.append((re.compile(value, re.IGNORECASE), text))
             else:
-                self._likes.append((wildcardOf(value), text))
+                # All names are meant by stars alone, that of the root, too, which is empty.
+                least = 1 if value.strip("*") else 0
+                self._likes.append((wildcardOf(value, least), text))
 
     def find(self, name: str) -> str:
         """
         Look a name up.
 
-        @param name: in lower case, ASCII, without a final dot.
+        @param name: in lower case, ASCII, without a final dot; empty for the root.
         @return: the value that takes it, as it was written, and for a list the entry and the
             file; empty for none.
         """

@@ -138,6 +138,12 @@ class ServerChoiceTests(SynchronousTestCase):
             lists = [servers for servers, _ in self.wanted.lists]
             self.assertEqual(lists, [(OFFICE,), (ROUTER,), (PUBLIC,)])
 
+    def test_root(self) -> None:
+        """A rule for all names is for the root as well."""
+        names = NamePolicy([DnsRule((pattern("*"),), (OFFICE,))])
+        self.ask(ServerChoice(self.servers, (PUBLIC,), names), "")
+        self.assertEqual(self.wanted.lists, [((OFFICE,), False)])
+
     def test_made(self) -> None:
         """
         Only servers that are asked past every proxy count as bare, and a proxy's name is its own

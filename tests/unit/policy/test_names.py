@@ -58,6 +58,11 @@ class NameSetTests(SynchronousTestCase):
             },
         )
 
+    def test_all(self) -> None:
+        """Stars alone take every name, the root's, too, which nothing else takes."""
+        self.assertTaken(nameSet("*"), {"": "*", "a": "*", "b.a": "*"})
+        self.assertEqual(nameSet("*.*", "a*", "a", "=a", "~.").find(""), "")
+
     def test_capitals(self) -> None:
         """Capitals in an expression mean nothing, as in any name."""
         self.assertEqual(nameSet(r"~^Ads\D").find("adsx.test"), r"~^Ads\D")
