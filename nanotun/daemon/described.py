@@ -14,15 +14,18 @@ from zope.interface import implementer
 
 from nanotun import script
 from nanotun.addresses import FAKE4, KERNEL4, KERNEL6
+from nanotun.config.dnsrules import DnsAnswer
 from nanotun.config.domains import comparable
 from nanotun.config.settings import Settings
 from nanotun.errors import NanotunError
 from nanotun.flow import Endpoint, Flow, Known, Owner, Protocol, ScriptAnswer, ScriptReply
+from nanotun.gateway.dns.hostsfile import HostsFile
+from nanotun.gateway.dns.message import AAAA, A
 from nanotun.gateway.gateway import givesFake
 from nanotun.interfaces import IOwners, IScript
 from nanotun.owners import matcherOf
 from nanotun.owners.values import Excluded, Process, ProcStat, Program
-from nanotun.policy.dnsnames import NamePolicy
+from nanotun.policy.dnsnames import NamePolicy, NameVerdict
 from nanotun.policy.rules import LOCAL_PROXY
 
 #: Source port of the described flow; no rule looks at it.
@@ -175,13 +178,13 @@ def described(
     @param scanned: what a scan of all processes says of the one with a pid; L{None} if it is
         neither excluded nor named by a rule.
     @return: L{None} if the host is a name that has to be looked up first.
-    @raise AnsweredHere: C{dnsRules} keep programs from an address.
+    @raise AnsweredHere: the hosts file or C{dnsRules} keep programs from an address.
     @raise ValueError, TypeError, KeyError: this is no question.
     """
     host, name, answered = question.host, "", ""
     if not isAddress(host):
         name = host
-        host, answered = _answered(names, host, question.source)
+        host, answered = _answered(settings, names, host, question.source)
         if not host:
             if not givesFake(settings, name, names):
                 return None
@@ -199,7 +202,7 @@ def described(
     return Described(flow, owner, local, name, known, answered)
 
 
-def _answered(names: NamePolicy, name: str, source: str) -> tuple[str, str]:
+def _answered(settings: Settings, names: NamePolicy, name: str, source: str) -> tuple[str, str]:
     """
     The address that the relay gives a name by itself, or one that stands in for it where a rule
     rejects the name; and a sentence about that.  Both are empty if it leaves the name to others.
@@ -207,7 +210,8 @@ def _answered(names: NamePolicy, name: str, source: str) -> tuple[str, str]:
     @param source: the other machine's address; empty for this one.
     @raise AnsweredHere: see L{described}.
     """
-    found = names.of(comparable(name))
+    known = comparable(name)
+    found = (_hosted(known) if settings.hosts else None) or names.of(known)
     if found.answer is None:
         return "", ""
     if found.answer.refused:
@@ -223,6 +227,19 @@ def _answered(names: NamePolicy, name: str, source: str) -> tuple[str, str]:
         if not isOther and not ip_address(host).is_unspecified:
             return host, f"{sentence}."
     raise AnsweredHere(f"{sentence}, so no flow to it begins; give an address to leave DNS out.")
+
+
+def _hosted(name: str) -> NameVerdict | None:
+    """
+    What the relay does with queries for a name because of the hosts file; L{None} if the name is
+    not there.
+    """
+    table = HostsFile(lambda sentence: None).table(0.0)
+    found = [table.of(name, kind) for kind in (A, AAAA)]
+    if found == [None, None]:
+        return None
+    addresses = tuple(str(ip_address(packed)) for each in found for packed in each or ())
+    return NameVerdict(DnsAnswer(addresses=addresses), rule=table.ruleOf(name))
 
 
 def isAddress(host: str) -> bool:

@@ -79,9 +79,9 @@ class HostsTable:
         packed = _pointedTo(pointer)
         return checkName(self._names.get(packed, b""))
 
-    def lineOf(self, name: str) -> int:
-        """The line on which a name that is in the file stands first."""
-        return self._lines[name.encode()]
+    def ruleOf(self, name: str) -> str:
+        """Where a name that is in the file stands first, for the user."""
+        return f"/etc/hosts, line {self._lines[name.encode()]}"
 
 
 def _packed(host: bytes) -> tuple[bytes, ...]:

@@ -204,4 +204,4 @@ class RuledDns:
             answer = made.deny(wire, query, NOERROR)
         # All bytes of an unspecified address are zero.
         noted = all(any(each) for each in found)
-        return _Made(query, answer, "hosts", f"/etc/hosts, line {table.lineOf(pointed)}", noted)
+        return _Made(query, answer, "hosts", table.ruleOf(pointed), noted)

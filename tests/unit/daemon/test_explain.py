@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,9 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.console.explain.answer import byTheSettings
+from nanotun.daemon import described as describedModule
 from nanotun.daemon.described import AnsweredHere, DescribedOwner, Question, fieldsOf, processOf
 from nanotun.daemon.explain import LOOK_UP, explainHandler
 from nanotun.errors import RunningError
+from nanotun.gateway.dns.hostsfile import HostsFile
 from nanotun.owners.values import Process, ProcStat
 from nanotun.policy.dnsnames import namePolicy
 from nanotun.policy.judge import Judge
@@ -271,6 +275,26 @@ class ExplainHandlerTests(HandlerCase):
             self.assertEqual(len(notes), 1, found["notes"])
             self.assertNotIn("address of its own", "".join(found["notes"]))
         self.assertEqual(self.ask(host="other.example"), LOOK_UP)
+
+    def test_hosted(self) -> None:
+        """A name in the hosts file has the address there, if the relay answers by that file."""
+        path = Path(self.mktemp())
+        path.write_text("10.0.0.5 printer.lan\n9.9.9.9 corp.example\n0.0.0.0 ads.example\n")
+        self.patch(describedModule, "HostsFile", partial(HostsFile, path=str(path)))
+        words = "--dns-mode=fake-ip", "--dns-rule={domains: corp.example, answer: refuse}"
+        self.configure(*words)
+        self.assertIn("address of its own", "".join(self.ask(host="printer.lan")["notes"]))
+        self.configure(*words, "--hosts=true")
+        here = "The relay answers queries for {} itself: {} (/etc/hosts, line {})"
+        for host, rule, *what in (
+            ("Printer.lan", "reserved", "10.0.0.5", 1),
+            ("corp.example", "default", "9.9.9.9", 2),
+        ):
+            found = self.ask(host=host)
+            self.assertEqual(found["rule"], rule)
+            self.assertIn(f"{here.format(host, *what)}.", found["notes"])
+        found = self.ask(host="ads.example")["noFlow"]
+        self.assertTrue(found.startswith(here.format("ads.example", "0.0.0.0", 3)), found)
 
     def test_process(self) -> None:
         """A process arrives as it was, except for its times."""

@@ -101,7 +101,7 @@ class HostsTableTests(SynchronousTestCase):
     def test_lines(self) -> None:
         """The line of a name is the first on which it stands."""
         for name, line in (("localhost", 2), ("printer.lan", 5), ("good.lan", 13)):
-            self.assertEqual(self.table.lineOf(name), line)
+            self.assertEqual(self.table.ruleOf(name), f"/etc/hosts, line {line}")
 
     def test_manyAddresses(self) -> None:
         """A name has its first L{ADDRESSES_LIMIT} addresses; each of the others has its
