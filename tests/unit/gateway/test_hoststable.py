@@ -19,7 +19,7 @@ HOSTS = b"""\
 10.0.0.5   Printer.lan. printer # the one upstairs
 10.0.0.6 printer.lan
 fd00::5 printer.lan
-10.0.0.5 printer.lan
+10.0.0.5 later.lan printer.lan
 fe80::1%lo0 zone.lan
 10.0.0.300 wrong.lan
 10.0.0.7
