@@ -180,6 +180,16 @@ class StaleTests(SynchronousTestCase):
         self.assertIsNone(self.cache.hit(other, 100 + RETRY))
         self.assertEqual(self.stale(ask(), 100 + RETRY), answer(ask(), [record(A, 30)]))
 
+    def test_used(self) -> None:
+        """An answer that is given so is not the next to be dropped."""
+        self.cache = AnswerCache(2, 1_000_000, 3600)
+        for text in ("old.example", "other.example"):
+            self.store(ask(text), answer(ask(text), [record(A, 60)]), 0)
+        self.stale(ask("old.example"), 61)
+        self.store(ask(), answer(ask()), 61)
+        self.assertIsNotNone(self.stale(ask("old.example"), 62))
+        self.assertIsNone(self.stale(ask("other.example"), 62))
+
     def test_spelling(self) -> None:
         """Who asks in another spelling gets that one."""
         other = ask("WWW.example.COM", ident=3)

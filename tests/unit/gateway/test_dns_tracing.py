@@ -134,7 +134,7 @@ class RelayTests(TracingCase):
 
     def test_anew(self) -> None:
         """When nothing more may be sent the old way, what was asked of a rule's servers fails, and
-        so does what nobody may be asked about now."""
+        so does what a rule has servers for now, or nobody may be asked about."""
         for name in ("a.corp", "a.example"):
             self.trace(name)
         fresh = FakeQueries()
@@ -145,6 +145,12 @@ class RelayTests(TracingCase):
         self.trace("b.private")
         self.relay.configure(nobody, 10, 100_000, anew=True)
         self.assertEqual([rcode(each) for each in self.got], [SERVFAIL] * 2)
+        ruled = FakeQueries(key=b"ruled")
+        self.relay.configure(choiceOf(fresh), 10, 100_000)
+        self.trace("b.corp")
+        self.relay.configure(choiceOf(ruled), 10, 100_000, anew=True)
+        self.assertEqual([rcode(each) for each in self.got], [SERVFAIL] * 3)
+        self.assertEqual(ruled.asked, [])
 
 
 class StageTests(TracingCase):
