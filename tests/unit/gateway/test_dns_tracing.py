@@ -146,8 +146,6 @@ class RelayTests(TracingCase):
         self.relay.configure(nobody, 10, 100_000, anew=True)
         self.assertEqual([rcode(each) for each in self.got], [SERVFAIL] * 2)
         ruled = FakeQueries(key=b"ruled")
-        self.relay.configure(choiceOf(fresh), 10, 100_000)
-        self.trace("b.corp")
         self.relay.configure(choiceOf(ruled), 10, 100_000, anew=True)
         self.assertEqual([rcode(each) for each in self.got], [SERVFAIL] * 3)
         self.assertEqual(ruled.asked, [])
