@@ -10,6 +10,7 @@ from nanotun.config.askedservers import (
     bootstrapsOf,
     directEndpoints,
     goesBare,
+    isLocal,
     literalHosts,
     probeEndpoints,
     serversOf,
@@ -20,6 +21,7 @@ from nanotun.config.dnsservers import checked
 from nanotun.config.file import parseFile
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, makeSettings
+from nanotun.interfaces import DnsServer
 
 #: A server whose addresses are known though it is given by name.
 ADDRESSED = {"server": "tls://dns.example", "address": ["192.0.2.53", "2001:DB8::53"]}
@@ -81,6 +83,28 @@ class ReaderTests(SynchronousTestCase):
             (one,) = serversOf(settings)
             self.assertEqual(viaOf(settings, one), name)
             self.assertIs(goesBare(settings, one), bare, (via, own))
+
+    def test_local(self) -> None:
+        """A server is local if each of its addresses is known, and in a network of one's own."""
+        both = ["10.0.0.53", "192.0.2.53"]
+        for value, wanted in (
+            ("192.168.1.1", True),
+            ("tls://127.0.0.53", True),
+            ("[::1]:53", True),
+            ("fd00::53", True),
+            ("fe80::1", True),
+            ("9.9.9.9", False),
+            ("2001:db8::53", False),
+            ("::ffff:10.0.0.53", False),
+            ("tls://h", False),
+            ("system", False),
+            ({"server": "tls://h", "address": both[:1]}, True),
+            ({"server": "tls://h", "address": both}, False),
+        ):
+            (one,) = checked(value)
+            self.assertIs(isLocal(one), wanted, value)
+        # As C{system} may stand for, on a link.
+        self.assertTrue(isLocal(DnsServer("udp", "fe80::1%eth0", 53)))
 
     def test_literalHosts(self) -> None:
         """The addresses of all servers are known, but those that are yet to be looked up."""

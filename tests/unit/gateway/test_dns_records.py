@@ -61,6 +61,11 @@ class LifetimeTests(SynchronousTestCase):
         life = readLifetime(answer(WIRE, [], [soa(600, 60)]), QUERY)
         assert life is not None
         self.assertEqual([ttl for _, ttl in life.ttls], [60])
+        # An alias to a name that does not exist is none, also for who asks for the alias.
+        wire = ask(kind=CNAME)
+        gone = readLifetime(answer(wire, [alias], [soa(600, 60)], flags=0x8183), read(wire))
+        assert gone is not None
+        self.assertEqual((gone.seconds, gone.positive), (60, False))
         self.assertEqual(self.seconds([], [soa(90_000, 90_000)]), 10_800)
 
     def test_referral(self) -> None:

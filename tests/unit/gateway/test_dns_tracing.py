@@ -12,7 +12,7 @@ from nanotun.flow import ScriptReply
 from nanotun.gateway.dns.ask import ServerQueries
 from nanotun.gateway.dns.choice import ServerChoice
 from nanotun.gateway.dns.counters import Counters
-from nanotun.gateway.dns.message import NXDOMAIN, SERVFAIL, Query
+from nanotun.gateway.dns.message import NOERROR, NXDOMAIN, SERVFAIL, Query
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.dns.scripted import WAITING_LIMIT, ScriptedDns
 from nanotun.gateway.dns.trace import Trace
@@ -113,6 +113,15 @@ class RelayTests(TracingCase):
         trace = self.trace("a.private")
         self.assertEqual((trace.stage, [rcode(each) for each in self.got]), ("private", [NXDOMAIN]))
         self.assertEqual((self.usual.asked, self.relay.inFlight), ([], 0))
+
+    def test_zone(self) -> None:
+        """The zone of names behind private addresses exists, though nobody is asked about it."""
+        nobody = FakeQueries()
+        nobody.servers = ()
+        self.relay.configure(choiceOf(nobody), 10, 100_000)
+        for name in ("168.192.IN-addr.arpa", "1.168.192.in-addr.arpa"):
+            self.trace(name)
+        self.assertEqual([rcode(each) for each in self.got], [NOERROR, NXDOMAIN])
 
     def test_rechoose(self) -> None:
         """A new choice among the same servers forgets the answers, ends nothing, and does not join

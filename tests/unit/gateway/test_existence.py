@@ -202,6 +202,7 @@ class ExistenceTests(SynchronousTestCase):
         self.existence.configure(self.ask)
         self.assertTrue(self.successResultOf(waiting))
         self.assertTrue(self.asked[-1][1].called)
+        self.assertEqual(self.logged, [])
         self.assertIsNone(self.existence.known("a.example"))
         self.assertFalse(self.existence.wasAbsent("a.example"))
         self.find("c.example", None)
