@@ -21,11 +21,11 @@ from nanotun.errors import NanotunError
 from nanotun.flow import Endpoint, Flow, Known, Owner, Protocol, ScriptAnswer, ScriptReply
 from nanotun.gateway.dns.hostsfile import HostsFile
 from nanotun.gateway.dns.message import AAAA, A
-from nanotun.gateway.gateway import givesFake
+from nanotun.gateway.gateway import givesFake, realNames
 from nanotun.interfaces import IOwners, IScript
 from nanotun.owners import matcherOf
 from nanotun.owners.values import Excluded, Process, ProcStat, Program
-from nanotun.policy.dnsnames import NamePolicy, NameVerdict
+from nanotun.policy.dnsnames import NOTHING, NamePolicy, NameVerdict
 from nanotun.policy.rules import LOCAL_PROXY
 
 #: Source port of the described flow; no rule looks at it.
@@ -211,7 +211,10 @@ def _answered(settings: Settings, names: NamePolicy, name: str, source: str) -> 
     @raise AnsweredHere: see L{described}.
     """
     known = comparable(name)
-    found = (_hosted(known) if settings.hosts else None) or names.of(known)
+    found = _hosted(known) if settings.hosts else None
+    if found is None:
+        # No rule keeps a proxy's address from those who have to dial it.
+        found = NOTHING if known in realNames(settings) else names.of(known)
     if found.answer is None:
         return "", ""
     if found.answer.refused:

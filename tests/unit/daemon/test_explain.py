@@ -276,6 +276,14 @@ class ExplainHandlerTests(HandlerCase):
             self.assertNotIn("address of its own", "".join(found["notes"]))
         self.assertEqual(self.ask(host="other.example"), LOOK_UP)
 
+    def test_ownName(self) -> None:
+        """A proxy's own name has to be looked up, whatever the rules say of all names."""
+        refusing = "--dns-rule={domains: '*', answer: refuse}"
+        for rule in (refusing, "--rule={to: drop, domains: '*'}"):
+            self.configure(rule, "--dns-rejected=refuse")
+            self.assertEqual(self.ask(host="Proxy.example"), LOOK_UP)
+            self.assertNotEqual(self.ask(host="a.proxy.example"), LOOK_UP)
+
     def test_hosted(self) -> None:
         """A name in the hosts file has the address there, if the relay answers by that file."""
         path = Path(self.mktemp())
