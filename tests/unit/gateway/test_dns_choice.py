@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import cast
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -196,6 +197,29 @@ class PrivateZoneTests(SynchronousTestCase):
         ):
             found = privateZone(packName(name)[:-1])
             self.assertEqual(found, packName(zone)[:-1] if zone else b"", name)
+        # The first and the last address of each network, and those around it.
+        for text, around in (
+            ("0.0.0.0 0.255.255.255", "1.0.0.0"),
+            ("10.0.0.0 10.255.255.255", "9.255.255.255 11.0.0.0"),
+            ("100.64.0.0 100.127.255.255", "100.63.255.255 100.128.0.0"),
+            ("127.0.0.0 127.255.255.255", "126.255.255.255 128.0.0.0"),
+            ("169.254.0.0 169.254.255.255", "169.253.255.255 169.255.0.0"),
+            ("172.16.0.0 172.31.255.255", "172.15.255.255 172.32.0.0"),
+            ("192.0.2.0 192.0.2.255", "192.0.1.255 192.0.3.0"),
+            ("192.168.0.0 192.168.255.255", "192.167.255.255 192.169.0.0"),
+            ("198.18.0.0 198.19.255.255", "198.17.255.255 198.20.0.0"),
+            ("198.51.100.0 198.51.100.255", "198.51.99.255 198.51.101.0"),
+            ("203.0.113.0 203.0.113.255", "203.0.112.255 203.0.114.0"),
+            ("255.255.255.255", "255.255.255.254"),
+            (":: ::1", "::2"),
+            ("2001:db8:: 2001:db8:ffff::1", "2001:db7:ffff::1 2001:db9::"),
+            ("fc00:: fdff:ffff::1", "fbff:ffff::1 fe00::"),
+            ("fe80:: febf:ffff::1", "fe7f:ffff::1 fec0::"),
+        ):
+            for hosts, isPrivate in ((text, True), (around, False)):
+                for host in hosts.split():
+                    found = privateZone(packName(ip_address(host).reverse_pointer)[:-1])
+                    self.assertIs(bool(found), isPrivate, host)
         # A label that looks like the end of a zone (RFC 2317), and the root.
         self.assertTrue(privateZone(b"\x040/25" + packName("1.168.192.in-addr.arpa")[:-1]))
         self.assertEqual(privateZone(b""), b"")

@@ -52,6 +52,9 @@ class QueryTests(SynchronousTestCase):
         self.assertEqual(readQuery(ask(extension=edns(4096))).limit, 4096)
         self.assertEqual(readQuery(ask(extension=edns(100))).limit, 512)
         self.assertEqual(readQuery(ask(extension=edns(1232, 0x8000))).edns, 0x8000)
+        # It is the root's only.
+        other = readQuery(ask(extension=b"\1x" + edns(4096)))
+        self.assertEqual((other.edns, other.limit, other.key), (-1, 512, b""))
 
     def test_key(self) -> None:
         """Queries that differ in spelling, id or size share a key; no others do."""
