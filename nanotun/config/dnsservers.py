@@ -29,6 +29,8 @@ _AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _PATH = re.compile(r"/[!-~]*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}")
+#: What others call a scheme.
+_MEANT = {"dns": "udp", "dot": "tls", "tcp-tls": "tls", "doh": "https", "h2": "https"}
 #: Where a server is asked over HTTPS if no path is given, as RFC 8484 has it in its examples.
 _USUAL_PATH = "/dns-query"
 
@@ -152,7 +154,9 @@ def server(text: str, addressed: bool = False) -> DnsServer:
         scheme, rest = "udp", text
     elif scheme.lower() not in PORTS:
         shown = f"{scheme}://" if _SCHEME.fullmatch(scheme) else values.shown(scheme)
-        raise ConfigError(f"must begin with udp://, tcp://, tls:// or https://, not {shown}")
+        meant = _MEANT.get(scheme.lower())
+        hint = f" (did you mean {meant}://?)" if meant else ""
+        raise ConfigError(f"must begin with udp://, tcp://, tls:// or https://, not {shown}{hint}")
     scheme = scheme.lower()
     rest, sharp, name = rest.partition("#")
     if sharp and scheme not in ENCRYPTED:
@@ -163,7 +167,11 @@ def server(text: str, addressed: bool = False) -> DnsServer:
     if scheme == "udp" and ":" in _literal(place):
         place = f"[{place}]"  # As it has always been possible to write.
     match = _AUTHORITY.fullmatch(place)
-    if match is None or (path and scheme != "https") or (slash and not slashes):
+    if slashes and path and scheme != "https":
+        raise ConfigError(
+            f"must have no path, because only https:// has one, not {values.shown(text)}"
+        )
+    if match is None or (slash and not slashes):
         raise _unknown(text)
     host = _host(text, match[1], scheme == "udp", bool(slashes), addressed)
     port = PORTS[scheme] if match[2] is None else int(match[2])

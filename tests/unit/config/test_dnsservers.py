@@ -144,7 +144,6 @@ class ServerTests(SynchronousTestCase):
             "[dns.example]",
             "fe80::1%eth0",
             "tls://",
-            "tls://1.1.1.1/x",
             "tls://a..b",
             "tls://1.2.3",
             "tls://" + "a." * 130 + "b",
@@ -188,7 +187,16 @@ class ServerTests(SynchronousTestCase):
         """What cannot work has an error of its own."""
         for text, error in (
             ("quic://1.1.1.1", "must begin with udp://, tcp://, tls:// or https://, not quic://"),
+            (
+                "DoT://1.1.1.1",
+                "must begin with udp://, tcp://, tls:// or https://, not DoT:// (did you mean "
+                "tls://?)",
+            ),
             ("1 2://x", "must begin with udp://, tcp://, tls:// or https://, not '1 2'"),
+            (
+                "tls://1.1.1.1/x",
+                "must have no path, because only https:// has one, not 'tls://1.1.1.1/x'",
+            ),
             (
                 "udp://dns.example",
                 "must be an address after udp://, or be given one, as in address: 192.0.2.53",
