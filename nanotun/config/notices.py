@@ -13,6 +13,7 @@ from nanotun.config.askedservers import allLocal, goesBare, hostsOf, through
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import bareNames, upstreamsOf
+from nanotun.config.values import listed
 from nanotun.interfaces import DnsServer
 from nanotun.interfaces.nameserver import ENCRYPTED
 from nanotun.upstream.scheme import sendsNamesWith
@@ -84,11 +85,17 @@ def systemThroughProxy(settings: Settings) -> tuple[str, ...]:
     What has a C{via} of its own is meant so.
     """
     asked = DnsServer("system")
-    if asked not in settings.dns or goesBare(settings, asked):
+    places = ["dns"] if asked in settings.dns else []
+    places += [
+        f"dnsRules {number} ({rule.where})"
+        for number, rule in enumerate(settings.dnsRules, start=1)
+        if asked in rule.servers
+    ]
+    if not places or goesBare(settings, asked):
         return ()
     return (
-        f"dns: system asks this machine's own servers {through(settings.dnsVia)}, which may not "
-        "reach them; write {server: system, via: direct} to ask them past it.",
+        f"{listed(places)}: system asks this machine's own servers {through(settings.dnsVia)}, "
+        "which may not reach them; write {server: system, via: direct} to ask them past it.",
     )
 
 

@@ -117,6 +117,15 @@ class SystemThroughProxyTests(SynchronousTestCase):
                 ),
             )
 
+    def test_ruled(self) -> None:
+        """So does who has them asked for some names."""
+        rules = [{"domains": "a", "servers": "10.0.0.53"}, {"domains": "b", "servers": "system"}]
+        (notice,) = systemThroughProxy(settings(dnsVia="proxy", dnsRules=rules))
+        self.assertTrue(notice.startswith("dnsRules 2 (dnsRules): system asks this machine's own"))
+        (notice,) = systemThroughProxy(settings(dnsVia="proxy", dnsRules=rules, dns="system"))
+        self.assertTrue(notice.startswith("dns and dnsRules 2 (dnsRules): system asks this "))
+        self.assertEqual(systemThroughProxy(settings(dnsRules=rules)), ())
+
     def test_silent(self) -> None:
         """Who asks them from here does not, nor who says so of them, nor who does not ask them."""
         for via in ("direct", "home"):
