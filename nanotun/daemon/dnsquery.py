@@ -22,8 +22,10 @@ from nanotun.gateway.dns.trace import Trace
 from nanotun.gateway.dns.types import RCODES, typeNumber, typeText
 from nanotun.policy.dnsnames import NameVerdict
 
-#: Labels that need no escapes, with dots between them.
-_LABELS = re.compile(r"[!-\-/-\[\]-~]{1,63}(\.[!-\-/-\[\]-~]{1,63})*")
+#: Labels that need no escapes, with dots between them.  What has a colon is a URL, or has a port
+#: behind it.
+_LABEL = r"[!-\-/-9;-\[\]-~]{1,63}"
+_LABELS = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 
 
 def askedName(text: str) -> str | None:

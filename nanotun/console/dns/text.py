@@ -56,12 +56,21 @@ def _asked(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for each in report["tries"]:
         if each["trouble"]:
             place = _place(each["server"], each["via"])
-            times.setdefault((place, each["trouble"].rstrip(".")), []).append(each["seconds"])
+            times.setdefault((place, _trouble(each)), []).append(each["seconds"])
     name = "asked"
     for (place, trouble), seconds in times.items():
         often = f", {len(seconds)} times" if len(seconds) > 1 else ""
         yield name, f"{place}: {trouble} ({_timeText(sum(seconds))}{often})"
         name = ""
+
+
+def _trouble(tried: Mapping[str, Any]) -> str:
+    """What is wrong with a server, to be read behind its name and how it is asked."""
+    text: str = tried["trouble"].removesuffix(".")
+    beginning = f"The DNS server {tried['server']}"
+    for each in (f"{beginning}, asked {through(tried['via'])}, ", f"{beginning} "):
+        text = text.removeprefix(each)
+    return text
 
 
 def _by(report: Mapping[str, Any]) -> str:

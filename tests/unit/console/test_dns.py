@@ -115,6 +115,8 @@ class CommandTests(ConsoleCase):
             ((), "give a name and, if you like, a type, as in example.org MX"),
             (("a", "A", "b"), "give a name and, if you like, a type, as in example.org MX"),
             (("a b",), "'a b' is no name that can be looked up"),
+            (("https://a/",), "'https://a/' is no name that can be looked up"),
+            (("a.lab:53",), "'a.lab:53' is no name that can be looked up"),
             (("a", "AXFR"), "there is no record type 'AXFR'; give one such as AAAA, or its number"),
         ):
             expected = 2, "", f"nanotun dns: {sentence}; see 'nanotun dns --help'.\n"
@@ -178,6 +180,26 @@ class TextTests(SynchronousTestCase):
             "  asked    9.9.9.9:53, past the proxy: no answer (1.5 s)",
             self.lines(tries=[tries[0], *REPORT["tries"]]),
         )
+
+    def test_trouble(self) -> None:
+        """What is said of a server does not name it twice, nor how it is asked."""
+        for beginning, via, way in (
+            ("The DNS server 1.1.1.1:53 ", "direct", "past the proxy"),
+            ("The DNS server 1.1.1.1:53, asked through office, ", "office", "through office"),
+        ):
+            tries = [
+                {
+                    "server": "1.1.1.1:53",
+                    "via": via,
+                    "seconds": 0.01,
+                    "trouble": f"{beginning}has a certificate that has expired; set the clock.",
+                }
+            ]
+            self.assertIn(
+                f"  asked    1.1.1.1:53, {way}: has a certificate that has expired; set the clock "
+                "(10 ms)",
+                self.lines(tries=tries),
+            )
 
     def test_cache(self) -> None:
         """An answer from the cache says how old it is and whose it was, if that is known."""
