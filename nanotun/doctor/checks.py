@@ -195,17 +195,22 @@ def dnsChecks(
         # They may be asked for another server's name.
         return look.get().addCallback(makeServers) if hasSystem else makeServers()
 
-    def check(server: DnsServer) -> ICheck:
+    def check(server: DnsServer, ruled: bool, domains: Sequence[str] = ()) -> ICheck:
         if server.scheme == "system":
-            return servers.SystemCheck(look, lambda each: check(each._replace(via=server.via)))
+            return servers.SystemCheck(
+                look, lambda each: check(each._replace(via=server.via), ruled)
+            )
         own = () if server.literal else (server.host,)
         literal = hostsOf(server)
-        names = (*_domainsOf(settings, server), *hosts, *own)
-        question = questionFor(names, literal[0] if literal else "")
-        return servers.ServerCheck(server, question, makeLater, reactor)
+        question = questionFor((*domains, *hosts, *own), literal[0] if literal else "")
+        return servers.ServerCheck(server, question, makeLater, reactor, ruled)
 
     return [
-        *(check(each) for server in named for each in _byAddress(server)),
+        *(
+            check(each, server not in settings.dns, _domainsOf(settings, server))
+            for server in named
+            for each in _byAddress(server)
+        ),
         *map(servers.ClearNamesCheck, namesInClear(settings)),
     ]
 

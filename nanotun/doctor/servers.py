@@ -26,15 +26,24 @@ from nanotun.upstream.datagramtrial import RETRY, TRIES
 #: and a handshake, which has five.  A check has one more.
 WAITS = 11
 
+#: How a cure begins that is another server, by whether only dnsRules name the present one.
+ANOTHER = {False: "Set dns to a server", True: "In dnsRules, name a server"}
+
 #: What to do where the sentence about a server does not say it.
-LOOK = "Look at that server, or set dns to another one."
+LOOK = {
+    False: "Look at that server, or set dns to another one.",
+    True: "Look at that server, or name another one in dnsRules.",
+}
 
 
-def judged(server: DnsServer, question: DnsQuestion, answer: bytes, way: str = "") -> Finding:
+def judged(
+    server: DnsServer, question: DnsQuestion, answer: bytes, way: str = "", ruled: bool = False
+) -> Finding:
     """
     What an answer's response code says of the server.
 
     @param way: added to what the server does; empty, or C{" through the proxy"}.
+    @param ruled: whether only C{dnsRules} name it.
     """
     name, rcode = "DNS", answer[3] & RCODE
     if rcode in (NOERROR, NXDOMAIN):
@@ -45,13 +54,13 @@ def judged(server: DnsServer, question: DnsQuestion, answer: bytes, way: str = "
             name,
             Level.WARN,
             f"The server {server} answers{way}, but cannot look up {question.name} ({code}).",
-            LOOK,
+            LOOK[ruled],
         )
     return Finding(
         name,
         Level.FAIL,
         f"The server {server} refuses queries{way or ' from this machine'} ({code}).",
-        "Set dns to a server that looks names up for whoever asks from there.",
+        f"{ANOTHER[ruled]} that looks names up for whoever asks from there.",
     )
 
 
@@ -63,6 +72,7 @@ class ServerCheck:
     @param server: C{udp}, C{tcp}, C{tls} or C{https}.
     @param question: what it is asked.
     @param makeServers: makes what asks it, or a Deferred that fires with that.
+    @param ruled: whether only C{dnsRules} name it.
     """
 
     name = "DNS"
@@ -73,12 +83,14 @@ class ServerCheck:
         question: DnsQuestion,
         makeServers: Callable[[], NameServers | Deferred[NameServers]],
         reactor: Any,
+        ruled: bool = False,
     ) -> None:
         self._server = server
         self._question = question
         self._makeServers = makeServers
         self._reactor = reactor
         self._byDatagram = server.scheme == "udp"
+        self._ruled = ruled
         self._error = ""
 
     @inlineCallbacks
@@ -128,14 +140,14 @@ class ServerCheck:
                 attempt.cancel()
             servers.stop()
         if answer:
-            return [judged(self._server, self._question, answer, asked.where)]
+            return [judged(self._server, self._question, answer, asked.where, self._ruled)]
         return [self._unanswered(asked)]
 
     def _sentence(self, error: OSError | UpstreamError) -> str:
         if isinstance(error, OSError) and error.strerror:
             return (
-                f"The server {self._server} cannot be reached ({error.strerror}); set dns to one "
-                "that this machine reaches."
+                f"The server {self._server} cannot be reached ({error.strerror}); name one "
+                f"in {'dnsRules' if self._ruled else 'dns'} that this machine reaches."
             )
         return str(error)
 
@@ -143,23 +155,31 @@ class ServerCheck:
         text = asked.tally.trouble or self._error
         if text:
             # Most sentences have a cure of their own.
-            return Finding(self.name, Level.FAIL, text, "" if ";" in text else LOOK)
-        other = "or give it via" if self._server.via else "or dnsVia"
+            cure = "" if ";" in text else LOOK[self._ruled]
+            return Finding(self.name, Level.FAIL, text, cure)
+        what = f"The server {self._server} does not answer"
         if asked.where:
             return Finding(
                 self.name,
                 Level.FAIL,
-                f"The server {self._server} does not answer{asked.where}.",
-                "Set dns to a server that the proxy reaches, allow DNS there, or try dnsMode: "
-                f"fake-ip {other}: direct.",
+                f"{what}{asked.where}.",
+                f"{ANOTHER[self._ruled]} that the proxy reaches, allow DNS there, or "
+                f"{self._otherWay('direct')}.",
             )
+        such = "" if self._ruled else ", such as the router's or the provider's"
         return Finding(
             self.name,
             Level.FAIL,
-            f"The server {self._server} does not answer, and the relay asks it past the proxy.",
-            "Set dns to a server that this machine reaches, such as the router's or the "
-            f"provider's; or try dnsMode: fake-ip {other}: proxy.",
+            f"{what}, and the relay asks it past the proxy.",
+            f"{ANOTHER[self._ruled]} that this machine reaches{such}; or "
+            f"{self._otherWay('proxy')}.",
         )
+
+    def _otherWay(self, via: str) -> str:
+        """How to do without the server's present way.  Names that have servers are not faked."""
+        if self._ruled:
+            return f"give it via: {via}"
+        return f"try dnsMode: fake-ip or {'give it via' if self._server.via else 'dnsVia'}: {via}"
 
 
 class SystemLook:

@@ -167,7 +167,6 @@ class NameServers:
         self._makeDatagram = makeDatagram
         self._system = system
         self._lookup = OwnLookup(reactor)
-        self._mayFake = couldFake(settings)
         self.tallies: dict[DnsServer, ServerTally] = {}
         self._usual = self._askers(counters, report, self._tallyOf)
         self._quiet = self._askers(Counters(), lambda sentence: None, ServerTally, quiet=True)
@@ -362,7 +361,10 @@ class NameServers:
         reactor, way = self._reactor, partial(self._ways, server.via)
         tally, counters = askers.tallyOf(server), askers.counters
         ownVia = server.via != self._settings.dnsVia
-        troubles = Troubles(server, ownVia, self._mayFake, askers.report, tally)
+        # Names that dnsRules have a server for are not faked.
+        usual = (self._withWay(each) for each, _ in self._expanded(self._settings.dns))
+        mayFake = couldFake(self._settings) and server in usual
+        troubles = Troubles(server, ownVia, mayFake, askers.report, tally)
         if server.scheme != "udp":
             addresses = ServerAddresses(server, partial(self._lookUp, server, wanted), reactor)
             # Without a context, a server would be asked in the clear.

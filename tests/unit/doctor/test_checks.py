@@ -100,7 +100,10 @@ class ChecksTests(CheckCase):
         servers = "192.0.2.1,tls://dns.example,https://192.0.2.2,system"
         wanted = settings("--proxy", "socks5://10.0.0.1", "--dns", servers, "--dns-rule", rules)
         plain = DnsServer("udp", "dns.example", 53, addresses=("192.0.2.3", "2001:db8::3"))
-        wanted = replace(wanted, dns=(*wanted.dns, plain))
+        (rule,) = wanted.dnsRules
+        named = plain._replace(host="ns.example", addresses=("10.0.0.54",))
+        rule = rule._replace(servers=(*rule.servers, named))
+        wanted = replace(wanted, dns=(*wanted.dns, plain), dnsRules=(rule,))
         checks: list[Any] = allChecks(
             wanted, (), None, Clock(), lambda call: None, self.machine, lambda: HOME
         )
@@ -109,6 +112,8 @@ class ChecksTests(CheckCase):
             for check in checks
             if isinstance(check, ServerCheck)
         ]
+        ruled = [check._ruled for check in checks if isinstance(check, ServerCheck)]
+        self.assertEqual(ruled, [False] * 5 + [True] * 2)
         self.assertEqual(
             found,
             [
@@ -118,6 +123,7 @@ class ChecksTests(CheckCase):
                 ("192.0.2.3:53", "3.2.0.192.in-addr.arpa"),
                 ("[2001:db8::3]:53", f"3.{'0.' * 23}8.b.d.0.1.0.0.2.ip6.arpa"),
                 ("10.0.0.53:53", "corp.example"),
+                ("10.0.0.54:53", "corp.example"),
             ],
         )
         self.assertEqual(sum(isinstance(check, SystemCheck) for check in checks), 1)

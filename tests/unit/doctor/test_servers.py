@@ -76,14 +76,18 @@ class ServerCase(PeerCase):
     """What the tests of L{ServerCheck} share."""
 
     def begin(
-        self, where: str = "", server: DnsServer = SERVER, error: Exception | None = None
+        self,
+        where: str = "",
+        server: DnsServer = SERVER,
+        error: Exception | None = None,
+        ruled: bool = False,
     ) -> None:
         """Run the check of a server that is asked in some way."""
         self.server = FakeServer(where)
         self.server.error = error
         verifyObject(INameServer, self.server)
         servers = cast(NameServers, self.server)
-        self.check = ServerCheck(server, QUESTION, lambda: servers, self.clock)
+        self.check = ServerCheck(server, QUESTION, lambda: servers, self.clock, ruled)
         verifyObject(ICheck, self.check)
         self.found: Deferred[list[Finding]] = cast(Any, self.check.run())
 
@@ -139,6 +143,36 @@ class AnswerTests(ServerCase):
             self.exhaust()
             self.assertEqual(len(self.server.asked), TRIES)
             self.assertFound(Level.FAIL, *words)
+
+    def test_ruled(self) -> None:
+        """
+        Of a server that only dnsRules name, nothing is said that is about dns, nor about fake-ip,
+        which leaves such names alone.
+        """
+        for where, cure in (
+            ("", "In dnsRules, name a server that this machine reaches; or give it via: proxy."),
+            (
+                " through the proxy",
+                "In dnsRules, name a server that the proxy reaches, allow DNS there, or give it "
+                "via: direct.",
+            ),
+        ):
+            self.begin(where, ruled=True)
+            self.exhaust()
+            self.assertFound(Level.FAIL, cure)
+        for rcode, cure in (
+            (2, "Look at that server, or name another one in dnsRules."),
+            (5, "In dnsRules, name a server that looks names up for whoever asks from there."),
+        ):
+            self.begin(ruled=True)
+            self.server.asked.pop()[0](withCode(rcode))
+            self.assertFound(Level.WARN if rcode == 2 else Level.FAIL, cure)
+        self.begin(ruled=True, error=OSError(errno.ENETUNREACH, "Network is unreachable"))
+        self.assertFound(Level.FAIL, "name one in dnsRules that this machine reaches.")
+        self.begin(ruled=True)
+        self.server.tally.trouble = "The DNS server X breaks TLS (no cipher)."
+        self.server.asked[0][1]()
+        self.assertFound(Level.FAIL, "or name another one in dnsRules.")
 
     def test_awaited(self) -> None:
         """What a proxy without UDP carries by TCP is not asked a second time."""

@@ -429,6 +429,17 @@ class LineTests(NameServersCase):
             "queries for its domains go unanswered; give the rule one that does.",
         )
 
+    def test_fakes(self) -> None:
+        """Fake addresses are proposed for servers of dns, and not for those of a rule alone."""
+        servers = self.make(dns=(USUAL,), dnsRules=(DnsRule((), (OFFICE,)),))
+        for server in (USUAL, OFFICE):
+            self.ask(servers.of((server,)))
+            self.ways["proxy"]._legs.pop().errback(UpstreamRefused("No."))
+        usual, ruled = self.sentences
+        self.assertIn("cannot be asked over TCP through the proxy: No; ", ruled)
+        self.assertIn("set dnsMode: fake-ip", usual)
+        self.assertNotIn("fake-ip", ruled)
+
     def test_part(self) -> None:
         """Of some of the servers of dns, such as those that another's name is asked of, it does."""
         self.assertEqual(
