@@ -371,8 +371,7 @@ class NameServers:
             context = self._contexts[keyOf(server)] if server.scheme in ENCRYPTED else None
             return StreamServer(server, way, addresses, context, reactor, counters, troubles, tally)
         if server.via == "direct":
-            datagram = self._makeDatagram
-            return DirectServer(server, way, datagram, reactor, counters, troubles, tally)
+            return DirectServer(server, way, self._makeDatagram, reactor, counters, troubles, tally)
         datagrams = askers.datagramsBy(server.via)
         return UpstreamServer(server, way, datagrams, reactor, counters, troubles, tally)
 
