@@ -191,7 +191,9 @@ class _Arranger:
         if given and found:
             several = " or ".join(f"--{each}" for each in sorted(found)[:4])
             raise usage.UsageError(f"--{given[:SHOWN]} could be {several}")
-        near = get_close_matches(given, known, 1)
+        # Nobody is told to turn off what is to be turned on.
+        isOff = given.startswith("no-")
+        near = get_close_matches(given, [each for each in known if isOff or not known[each][1]], 1)
         hint = f"; did you mean --{near[0]}?" if near else ""
         raise usage.UsageError(f"there is no option --{ascii(given[:SHOWN])[1:-1]}{hint}")
 

@@ -139,6 +139,14 @@ class ArrangeTests(SynchronousTestCase):
         for words, sentence in (
             (("f", "--mtuu", "3"), "there is no option --mtuu; did you mean --mtu?"),
             (("--cofnig", "x"), "there is no option --cofnig; did you mean --config?"),
+            (
+                ("--on-kill-switch",),
+                "there is no option --on-kill-switch; did you mean --kill-switch?",
+            ),
+            (
+                ("--no-kill-swich",),
+                "there is no option --no-kill-swich; did you mean --no-kill-switch?",
+            ),
             (("--no-mtu",), "there is no option --no-mtu"),
             (("--\x1b[2J",), "there is no option --\\x1b[2J"),
             (("-z",), "there is no option -z"),
