@@ -144,6 +144,11 @@ def server(text: str, addressed: bool = False) -> DnsServer:
     """
     if text == "system":
         return DnsServer("system")
+    if text.startswith("{"):
+        raise ConfigError(
+            "must be a text without braces; a server that is written out, as in {server: ..., "
+            "address: ...}, goes into the configuration file, without quotes around it"
+        )
     if "@" in text:
         # Wherever it is: what is before it may be a password.
         raise ConfigError(

@@ -192,6 +192,11 @@ class ServerTests(SynchronousTestCase):
                 "must begin with udp://, tcp://, tls:// or https://, not DoT:// (did you mean "
                 "tls://?)",
             ),
+            (
+                "{server: 'tls://dns.example', address: 192.0.2.53}",
+                "must be a text without braces; a server that is written out, as in {server: ..., "
+                "address: ...}, goes into the configuration file, without quotes around it",
+            ),
             ("1 2://x", "must begin with udp://, tcp://, tls:// or https://, not '1 2'"),
             (
                 "tls://1.1.1.1/x",
