@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nanotun.config.askedservers import through
+from nanotun.console.dns.options import USUAL
 from nanotun.console.statustext import millisText, printable, timeText
 
 #: What a status means without any records.
@@ -88,6 +89,8 @@ def _by(report: Mapping[str, Any]) -> str:
         return f"{rule}, as dnsRejected says"
     if stage in ("rule", "hosts"):
         return str(rule)
+    if stage == "fake" and (not report["records"] or report["type"] not in USUAL):
+        return "dnsMode: fake-ip, which asks no server about this"
     return _STAGES.get(stage, str(stage))
 
 

@@ -232,6 +232,17 @@ class TextTests(SynchronousTestCase):
         ):
             self.assertTrue(self.by(stage, server="", via="").startswith(words), stage)
 
+    def test_fakeIP(self) -> None:
+        """Where fake-ip gives no address, it is not said to give any."""
+        for changed in (
+            {"records": []},
+            {"records": [], "status": "NXDOMAIN"},
+            {"type": "HTTPS", "records": []},
+            {"type": "PTR"},
+        ):
+            by = self.by("fake", **{"server": "", "via": "", **changed})
+            self.assertEqual(by, "dnsMode: fake-ip, which asks no server about this")
+
     def test_control(self) -> None:
         """No control character reaches the terminal."""
         line = self.lines(server="\x1b[2J")[1]
