@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import re
+from ipaddress import ip_address, ip_network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
-from nanotun.addresses import GATEWAY4, GATEWAY6, isUnicast
+from nanotun.addresses import GATEWAY4, GATEWAY6, LINK_LOCAL6, isUnicast
 from nanotun.config import values
 from nanotun.config.domains import NAME_LIMIT, comparable
 from nanotun.config.upstreamentries import PROXY
@@ -29,6 +30,7 @@ _AUTHORITY = re.compile(r"(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _PATH = re.compile(r"/[!-~]*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}")
+_LINK_LOCAL = ip_network(LINK_LOCAL6)
 #: What others call a scheme.
 _MEANT = {"dns": "udp", "dot": "tls", "tcp-tls": "tls", "doh": "https", "h2": "https"}
 #: Where a server is asked over HTTPS if no path is given, as RFC 8484 has it in its examples.
@@ -230,6 +232,11 @@ def _checkHost(host: str) -> None:
         raise ConfigError(f"must not name nanotun's own gateway {host}, which would ask itself")
     if not isUnicast(host):
         raise ConfigError(f"must be a DNS server, {_SUCH}, and none has the address {host}")
+    if ip_address(host) in _LINK_LOCAL:
+        raise ConfigError(
+            f"must have an address that says where it is, and {host} may be on any interface; give "
+            "another address of that server, or write system, which knows the interface"
+        )
 
 
 def _unknown(text: str) -> ConfigError:

@@ -92,7 +92,6 @@ class ReaderTests(SynchronousTestCase):
             ("tls://127.0.0.53", True),
             ("[::1]:53", True),
             ("fd00::53", True),
-            ("fe80::1", True),
             ("9.9.9.9", False),
             ("2001:db8::53", False),
             ("::ffff:10.0.0.53", False),

@@ -156,6 +156,11 @@ class ServerTests(SynchronousTestCase):
             host = text.removeprefix("tls://")
             self.assertEqual(self.fails(text), f"{SUCH}, and none has the address {host}")
 
+    def test_linkLocal(self) -> None:
+        """An address that every interface may have leads nowhere without one."""
+        for text in ("fe80::1", "tls://[fe80::1]", {"server": "tls://a.b", "address": "fe80::1"}):
+            self.assertIn("and fe80::1 may be on any interface; give another", self.fails(text))
+
     def test_types(self) -> None:
         """So is what is no text, and in a list that entry is blamed, not the list."""
         for value, shown in (
