@@ -234,12 +234,13 @@ class TextTests(SynchronousTestCase):
 
     def test_fakeIP(self) -> None:
         """Where fake-ip gives no address, it is not said to give any."""
-        for changed in (
+        given: tuple[dict[str, Any], ...] = (
             {"records": []},
             {"records": [], "status": "NXDOMAIN"},
             {"type": "HTTPS", "records": []},
             {"type": "PTR"},
-        ):
+        )
+        for changed in given:
             by = self.by("fake", **{"server": "", "via": "", **changed})
             self.assertEqual(by, "dnsMode: fake-ip, which asks no server about this")
 
