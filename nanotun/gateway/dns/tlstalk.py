@@ -26,17 +26,28 @@ _ALERTS = ("alert", "unrecognized name")
 
 class Sessions:
     """
-    What the next connection to a server may resume.
+    What the next connection to a server may resume: the session of the latest one that has had
+    an answer.
 
-    @ivar last: the session of the latest connection; L{None} for none.
+    It is not asked for before it is needed: each time Python copies the session, with the
+    server's certificate, and that costs more than all else about a query.
     """
 
     def __init__(self) -> None:
-        self.last: ssl.SSLSession | None = None
+        self._stream: TlsStream | None = None
+
+    @property
+    def last(self) -> ssl.SSLSession | None:
+        """The session; L{None} for none."""
+        return None if self._stream is None else self._stream.session
+
+    def keep(self, stream: TlsStream) -> None:
+        """This is the latest connection."""
+        self._stream = stream
 
     def forget(self) -> None:
         """A session that was resumed in another network would tie the two together (RFC 9076)."""
-        self.last = None
+        self._stream = None
 
 
 class Tls(NamedTuple):
@@ -74,7 +85,7 @@ class TlsTalk:
         self._inner = inner
         self._tls = tls
         self._stream = TlsStream(tls.context, tls.name, tls.sessions.last)
-        self._done = False
+        self._done = self._answered = False
         self._asked: set[Hashable] = set()
         #: What is wrong about TLS since the handshake; set, nothing more is read or written.
         self._broken = ""
@@ -140,8 +151,10 @@ class TlsTalk:
             if not found:
                 raise TalkError(sentence) from None
             self._broken = sentence
-        if found:
-            self._keepSession()
+        if found and not self._answered:
+            # Only once, so that what was forgotten since then stays forgotten.
+            self._answered = True
+            self._tls.sessions.keep(stream)
         self._asked.difference_update(heard.key for heard in found)
         if self._broken or stream.ended:
             # No more can come.
@@ -153,7 +166,6 @@ class TlsTalk:
         """See L{ITalk.ended}."""
         if not self._done:
             return "closed the connection during the TLS handshake; check the port"
-        self._keepSession()
         return self._broken or str(self._inner.ended())
 
     def outgoing(self) -> bytes:
@@ -175,12 +187,6 @@ class TlsTalk:
         if self._done and wanted and self._stream.protocol != wanted:
             raise TalkError(self._tls.unspoken)
         return self._done
-
-    def _keepSession(self) -> None:
-        # With TLS 1.3 it comes after the handshake, perhaps behind the first answer.
-        session = self._stream.session
-        if session is not None:
-            self._tls.sessions.last = session
 
     def _sentence(self, error: ssl.SSLError) -> str:
         """What the server does wrong, as in L{TalkError}."""

@@ -123,6 +123,18 @@ class WholeTests(TlsTalkCase):
                 if turn == 1:
                     self.tls.sessions.forget()
 
+    def test_forgotten(self) -> None:
+        """A session that was forgotten does not come back with what its connection still does."""
+        server = TlsServer()
+        talk = self.make()
+        self.shake(talk, server)
+        self.feed(talk, server.say(framed(answer(ask()))))
+        self.assertIsNotNone(self.tls.sessions.last)
+        self.tls.sessions.forget()
+        self.feed(talk, server.say(framed(answer(ask()))))
+        talk.ended()
+        self.assertIsNone(self.tls.sessions.last)
+
     def test_name(self) -> None:
         """A certificate for another name or address is told from one that is not trusted."""
         for name, reason in (
