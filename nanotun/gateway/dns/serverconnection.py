@@ -17,6 +17,7 @@ from nanotun.gateway.dns.counters import Counters
 from nanotun.gateway.dns.interfaces import IAttempt, ITalk
 from nanotun.gateway.dns.message import Query, matches
 from nanotun.gateway.dns.talks import Heard, TalkError
+from nanotun.timer import Timer
 
 #: Seconds (RFC 7766, section 6.2.3: "of the order of a few seconds").
 IDLE = 10.0
@@ -133,6 +134,7 @@ class ServerConnection(Protocol, TimeoutMixin):
         self._stream = stream
         self._counters = counters
         self._reactor = reactor
+        self._turn = Timer(reactor, self.flush)
         self._forgotten: dict[Hashable, None] = {}
         self._isUsed = False
         self._answers = self._strange = 0
@@ -148,7 +150,7 @@ class ServerConnection(Protocol, TimeoutMixin):
         self.flush()
 
     def send(self, asked: StreamQuery) -> None:
-        """Send a query, with the next L{flush}."""
+        """Send a query, together with all others of this turn of the reactor."""
         if not self.sent and self.talk.greeted:
             # Silence counts from now.
             self.setTimeout(IDLE)
@@ -157,6 +159,8 @@ class ServerConnection(Protocol, TimeoutMixin):
         asked.key = self.talk.send(asked.wire)
         self._forgotten.pop(asked.key, None)
         self.sent[asked.key] = asked
+        if not self._turn.active:
+            self._turn.start(0)
 
     def forget(self, asked: StreamQuery) -> None:
         """Stop waiting for the answer to a query."""
@@ -274,5 +278,6 @@ class ServerConnection(Protocol, TimeoutMixin):
     def end(self) -> None:
         """Close the connection, and tell nobody."""
         self.setTimeout(None)
+        self._turn.close()
         # Not loseConnection: a server that reads nothing would keep it open.
         self.transport.abortConnection()

@@ -209,7 +209,6 @@ class ServerStream:
             asked = next(iter(self._queued))
             del self._queued[asked]
             connection.send(asked)
-        connection.flush()
 
     def ended(self, connection: ServerConnection, trouble: str) -> None:
         """See L{IStream.ended}."""

@@ -148,8 +148,9 @@ class StreamCase(TestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     async def until(self, condition: Any) -> None:
-        """Let the reactor turn until a condition holds."""
+        """Let the reactor turn until a condition holds; the clock's turns come with it."""
         while not condition():
+            self.clock.advance(0)
             await deferLater(self.reactor, 0)
 
     def ask(self, number: int) -> StreamQuery:

@@ -100,8 +100,9 @@ class StreamServerCase(TestCase):
         return far
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Let the reactor turn until a condition holds."""
+        """Let the reactor turn until a condition holds; the clock's turns come with it."""
         while not condition():
+            self.clock.advance(0)
             await deferLater(self.reactor, 0)
 
     async def received(self, far: socket.socket) -> bytes:
@@ -160,6 +161,20 @@ class StreamServerTests(StreamServerCase):
         far.send(tls.say(framed(query[:2] + PADDED[2:])))
         await self.until(lambda: self.heard)
         self.assertEqual(self.heard, [query[:2] + answer(ask())[2:]])
+
+    async def test_together(self) -> None:
+        """Queries of one turn are one record, so that TLS costs no more than for one query."""
+        server = self.make("tls://192.0.2.1#proxy.example")
+        self.ask(server)
+        far, tls = self.opened(), TlsServer()
+        await self.shake(far, tls)
+        for _ in range(3):
+            self.ask(server)
+        record = await self.received(far)
+        # A record's header ends with the length of the rest (RFC 8446, section 5.1).
+        self.assertEqual(int.from_bytes(record[3:5], "big"), len(record) - 5)
+        tls.receive(record)
+        self.assertEqual(len(tls.heard), 3 * (2 + 128))
 
     async def test_https(self) -> None:
         """Over HTTPS, too; and answers are as old as the server says."""

@@ -373,6 +373,7 @@ class GatewayTests(GatewayCase):
         self.app(ask("no.example"))
         self.assertEqual(self.engine.sent, [])
         self.proxy.answer().close()
+        self.reactor.advance(0)
         asked = adopted[0].transport.value()[2:]
         self.assertEqual(asked[12:], ask("no.example")[12:])
         denial = answer(asked, [], [soa(60, 60)], flags=0x8183)
