@@ -69,8 +69,10 @@ class LifetimeTests(SynchronousTestCase):
         self.assertEqual(self.seconds([], [soa(90_000, 90_000)]), 10_800)
 
     def test_referral(self) -> None:
-        """A message with neither an answer nor a SOA is not kept."""
+        """A message with neither an answer nor a SOA is not kept; one elsewhere is none."""
         self.assertIsNone(self.seconds([], [record(NS, 300, b"\0")]))
+        self.assertIsNone(self.seconds([], [], [soa(600, 60)], flags=0x8183))
+        self.assertIsNone(self.seconds([soa(600, 60)], flags=0x8183))
 
     def test_notKept(self) -> None:
         """Errors, truncated answers, options, signatures, and TTLs of 0 or less are not kept."""
@@ -80,7 +82,9 @@ class LifetimeTests(SynchronousTestCase):
         self.assertEqual(self.seconds(good, [], [edns()]), 300)
         self.assertIsNone(self.seconds(good, [], [edns(options=b"\0\x08\0\0")]))
         self.assertIsNone(self.seconds(good, [], [edns(flags=0x01000000)]))
-        self.assertIsNone(self.seconds(good, [], [record(250, 300)]))
+        # TSIG, and SIG(0).
+        for kind in (250, 24):
+            self.assertIsNone(self.seconds(good, [], [record(kind, 300)]))
         self.assertIsNone(self.seconds([record(A, 0)]))
         self.assertIsNone(self.seconds([record(A, 0x80000000)]))
         self.assertIsNone(self.seconds([record(TXT, 300)]))
