@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from nanotun.addresses import GATEWAY4, GATEWAY6, LINK_LOCAL6, isUnicast
@@ -228,11 +228,17 @@ def _pathOf(text: str, path: str) -> str:
 
 
 def _checkHost(host: str) -> None:
+    address = ip_address(host)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    if mapped is not None:
+        raise ConfigError(
+            f"must not wrap an IPv4 address in IPv6; write {mapped} instead of {host}"
+        )
     if host in (GATEWAY4, GATEWAY6):
         raise ConfigError(f"must not name nanotun's own gateway {host}, which would ask itself")
     if not isUnicast(host):
         raise ConfigError(f"must be a DNS server, {_SUCH}, and none has the address {host}")
-    if ip_address(host) in _LINK_LOCAL:
+    if address in _LINK_LOCAL:
         raise ConfigError(
             f"must have an address that says where it is, and {host} may be on any interface; give "
             "another address of that server, or write system, which knows the interface"

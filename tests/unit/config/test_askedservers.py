@@ -94,7 +94,6 @@ class ReaderTests(SynchronousTestCase):
             ("fd00::53", True),
             ("9.9.9.9", False),
             ("2001:db8::53", False),
-            ("::ffff:10.0.0.53", False),
             ("tls://h", False),
             ("system", False),
             ({"server": "tls://h", "address": both[:1]}, True),
@@ -102,6 +101,7 @@ class ReaderTests(SynchronousTestCase):
         ):
             (one,) = checked(value)
             self.assertIs(isLocal(one), wanted, value)
+        self.assertFalse(isLocal(DnsServer("udp", "::ffff:10.0.0.53", 53)))
         # As C{system} may stand for, on a link.
         self.assertTrue(isLocal(DnsServer("udp", "fe80::1%eth0", 53)))
 

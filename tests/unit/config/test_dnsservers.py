@@ -161,6 +161,11 @@ class ServerTests(SynchronousTestCase):
         for text in ("fe80::1", "tls://[fe80::1]", {"server": "tls://a.b", "address": "fe80::1"}):
             self.assertIn("and fe80::1 may be on any interface; give another", self.fails(text))
 
+    def test_mapped(self) -> None:
+        """An IPv4 address within an IPv6 one is no other server, and may be the gateway itself."""
+        for text in ("::ffff:198.18.0.1", "tcp://[::ffff:c612:1]:53"):
+            self.assertIn("write 198.18.0.1 instead of ::ffff:198.18.0.1", self.fails(text))
+
     def test_types(self) -> None:
         """So is what is no text, and in a list that entry is blamed, not the list."""
         for value, shown in (
