@@ -251,6 +251,8 @@ def _unknown(text: str) -> ConfigError:
     scheme, _, place = text.partition("://")
     if difflib.get_close_matches(text.lower(), ["system"], 1):
         hint = "; did you mean system?"
+    elif text in ("direct", PROXY):
+        hint = f"; if that is the way to ask servers, write dnsVia: {text}"
     elif ":" in _literal(place.partition("/")[0]):
         hint = f"; an IPv6 address has brackets around it, as in {scheme}://[2001:db8::1]"
     elif name and text.count(":") < 2 and "/" not in text:

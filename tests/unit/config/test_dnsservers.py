@@ -188,6 +188,7 @@ class ServerTests(SynchronousTestCase):
             ("dns.google:53", "written tls://dns.google or https://dns.google/dns-query"),
             ("localhost", "written tls://localhost or https://localhost/dns-query"),
             ("System", "did you mean system?"),
+            ("proxy", "; if that is the way to ask servers, write dnsVia: proxy"),
             ("systm", "did you mean system?"),
             ("tls://2001:db8::1", "has brackets around it, as in tls://[2001:db8::1]"),
         ):
