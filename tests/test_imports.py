@@ -188,6 +188,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "yaml": "nanotun.config.file",
     "h11": "nanotun.upstream.handshakes.http",
     "h2": "nanotun.gateway.dns.http2",
+    "hpack": "nanotun.gateway.dns.http2",
     "hyperlink": "nanotun.upstream.url",
     "idna": "nanotun.config.domains",
     "maxminddb": "nanotun.daemon.countries",

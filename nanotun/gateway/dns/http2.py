@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -26,6 +27,7 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes, Settings
+from hpack import Encoder
 from zope.interface import implementer
 
 from nanotun.gateway.dns.interfaces import ITalk
@@ -91,6 +93,31 @@ class _Response:
         self.body = bytearray()
 
 
+class SteadyEncoder(Encoder):
+    """
+    Encodes headers that stay the same once: as long as nothing is added to the table that both
+    sides keep (RFC 7541), the same headers become the same bytes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[tuple[object, ...], bytes] = {}
+
+    def encode(self, headers: Iterable[Any], huffman: bool = True) -> bytes:
+        """See L{Encoder.encode}."""
+        table = self.header_table
+        wanted, resized = tuple(headers), table.resized
+        block = None if resized else self._known.get(wanted)
+        if block is None:
+            before = tuple(table.dynamic_entries)
+            block = super().encode(wanted, huffman)
+            if resized or before != tuple(table.dynamic_entries):
+                self._known.clear()
+            else:
+                self._known[wanted] = block
+        return block
+
+
 @implementer(ITalk)
 class HttpTalk:
     """
@@ -129,6 +156,7 @@ class HttpTalk:
             normalize_outbound_headers=False,
         )
         self._h2 = H2Connection(config)
+        self._h2.encoder = SteadyEncoder()
         self._h2.local_settings = Settings(
             client=True,
             initial_values={

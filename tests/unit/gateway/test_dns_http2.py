@@ -91,6 +91,21 @@ class HttpTalkTests(SynchronousTestCase):
         verifyObject(ITalk, self.talk)
         self.assertTrue(self.talk.final)
 
+    def test_headers(self) -> None:
+        """The server reads the same headers each time, however much of them it remembers."""
+        self.greet()
+        for size in (4096, 0, 150, 4096, 70):
+            self.server.h2.update_settings({SettingCodes.HEADER_TABLE_SIZE: size})
+            self.receive()
+            for length in (100, 100, 100, 200, 100, 300, 200, 300, 300):
+                stream = self.talk.send(bytes(length))
+                self.deliver()
+                found = self.server.requests[stream]
+                self.assertEqual(found[b"content-length"], b"%d" % length)
+                self.assertEqual((found[b":path"], len(found)), (b"/dns-query", 7))
+                self.server.reply(stream)
+                self.receive()
+
     def test_oneFlight(self) -> None:
         """Queries go out with the preface, before the server has said anything."""
         keys = self.ask(3)
