@@ -257,6 +257,8 @@ class SystemServers:
 
     def _look(self) -> None:
         if self._isUsed:
+            # Even if the look before came late, and a pause has not quite passed since.
+            self._lookAt = self._seconds()
             self()
 
     @property

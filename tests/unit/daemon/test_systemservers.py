@@ -286,6 +286,14 @@ class SystemServersTests(SynchronousTestCase):
         self.clock.advance(LOOK_PAUSE)
         self.assertEqual((len(self.changes), self.clock.getDelayedCalls()), (2, []))
 
+    def test_late(self) -> None:
+        """A look that came late does not cost the next one."""
+        self.system.start()
+        self.clock.advance(LOOK_PAUSE + 0.02)
+        self.put(RESOLV_CONF, VPN)
+        self.clock.advance(LOOK_PAUSE - 0.02)
+        self.assertEqual(len(self.changes), 2)
+
     def test_oncePerSecond(self) -> None:
         """However often somebody asks, the files are looked at once a second."""
         self.system.start()
