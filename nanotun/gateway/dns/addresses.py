@@ -43,10 +43,15 @@ ADDRESSES_LIMIT = 32
 #: and the root).
 _TEXT_LIMIT = 253
 
+_DOT = ord(".")
+
 _LABEL = rb"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rb"%b(?:\.%b)*" % (_LABEL, _LABEL))
 #: What many programs take for an address (WHATWG URL, "ends in a number").
 _NUMBER = re.compile(rb"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)")
+
+#: A compression pointer to the name behind the header.
+_QUESTION = bytes((0xC0, HEADER_SIZE))
 
 _FAMILIES = {A: (AF_INET, 4), AAAA: (AF_INET6, 16)}
 
@@ -90,16 +95,14 @@ def nameText(labels: bytes) -> str:
     @param labels: from L{readName}.
     @return: in lower case, without the final dot; empty if it cannot be a host's name.
     """
-    parts = []
-    offset = 0
+    text = bytearray(labels)
+    offset = count = 0
     while offset < len(labels):
-        end = offset + 1 + labels[offset]
-        parts.append(labels[offset + 1 : end])
-        # A dot inside a label does not separate labels.
-        if b"." in parts[-1]:
-            return ""
-        offset = end
-    return checkName(b".".join(parts))
+        text[offset] = _DOT
+        offset += 1 + labels[offset]
+        count += 1
+    # A dot inside a label does not separate labels.
+    return checkName(bytes(text[1:])) if text.count(_DOT) == count else ""
 
 
 def checkName(name: bytes) -> str:
@@ -206,6 +209,7 @@ def _follow(
     answer: bytes, question: bytes, kind: int, answers: int, count: int
 ) -> tuple[list[str], int]:
     family, size = _FAMILIES[kind]
+    asked = question[:-5].lower()
     aliases: dict[bytes, tuple[bytes, int]] = {}
     addresses: dict[bytes, list[tuple[bytes, int]]] = {}
     for record in readRecords(answer, HEADER_SIZE + len(question), count)[:answers]:
@@ -216,9 +220,11 @@ def _follow(
             owner = readName(answer, record.start)
             aliases.setdefault(owner, (readName(answer, data), record.ttl))
         elif record.kind == kind and record.end - data == size:
-            owner = readName(answer, record.start)
+            # Most records point to the question.
+            isAsked = answer[record.start : record.fields] == _QUESTION
+            owner = asked if isAsked else readName(answer, record.start)
             addresses.setdefault(owner, []).append((answer[data : record.end], record.ttl))
-    name, seconds = question[:-5].lower(), LONGEST
+    name, seconds = asked, LONGEST
     for _ in range(ALIASES_LIMIT):
         if name in addresses or name not in aliases:
             break

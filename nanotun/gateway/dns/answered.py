@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from operator import attrgetter
 
 from nanotun.flow import Known
 from nanotun.gateway.dns.addresses import questionName, readAddresses
@@ -42,6 +43,8 @@ FORMS_LIMIT = 4
 
 #: Of an address that was never handed out.
 NOTHING_KNOWN = Known()
+
+_asked = attrgetter("asked")
 
 #: Addresses to look at for one that has not been asked for lately.
 SEARCH_LIMIT = 16
@@ -86,10 +89,14 @@ class _Address:
 
     def add(self, grant: Grant, now: float) -> None:
         """Note a grant, in the place of an earlier one for the same form of the question."""
-        same = grant.name, grant.form
-        kept = [g for g in self.grants if g.until > now and (g.name, g.form) != same]
+        name, form = grant.name, grant.form
+        kept = [g for g in self.grants if g.until > now and (g.name != name or g.form != form)]
         kept.sort(key=_asked)
         kept.append(grant)
+        if len(kept) <= FORMS_LIMIT:
+            # Most addresses have a name or two.
+            self.grants = kept
+            return
         counts: dict[str, int] = {}
         self.grants = []
         for each in reversed(kept):
@@ -201,7 +208,3 @@ class AnsweredNames:
             byHost.move_to_end(host)
         if len(byHost) >= self._limit:
             byHost.popitem(last=False)
-
-
-def _asked(grant: Grant) -> float:
-    return grant.asked

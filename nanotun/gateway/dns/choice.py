@@ -44,6 +44,7 @@ class ServerChoice:
         self._own = own
         self._bare = bare
         self._readsNames = names.hasServers or bool(own)
+        self._ofAll: ServerQueries | None = None
 
     def of(self, query: Query) -> ServerQueries | None:
         """The servers to ask for a query; L{None} if nobody may be asked."""
@@ -51,8 +52,12 @@ class ServerChoice:
         labels = query.question[:-5].lower()
         name = nameShown(labels) if self._readsNames else ""
         if not privateZone(labels):
-            servers = self._names.serversFor(name) or self._usual
-            return self.servers.of(servers, name in self._own)
+            if self._readsNames:
+                servers = self._names.serversFor(name) or self._usual
+                return self.servers.of(servers, name in self._own)
+            if self._ofAll is None:
+                self._ofAll = self.servers.of(self._usual)
+            return self._ofAll
         # A rule for all names is not meant for these.
         servers = self._names.ownServersFor(name)
         if servers:

@@ -87,9 +87,14 @@ class ServerChoiceTests(SynchronousTestCase):
         self.assertEqual(past, [True, True, False, False, False])
 
     def test_none(self) -> None:
-        """Without own names none is asked past the proxies, not even a name that is none."""
-        self.ask(ServerChoice(self.servers, (PUBLIC,), NamePolicy()), "proxy.example", "a b")
-        self.assertEqual(self.wanted.lists, [((PUBLIC,), False)] * 2)
+        """
+        Without own names none is asked past the proxies, not even a name that is none; and what
+        is the same for all is found once.
+        """
+        choice = ServerChoice(self.servers, (PUBLIC,), NamePolicy())
+        first, second = (choice.of(read(ask(name))) for name in ("proxy.example", "a b"))
+        self.assertEqual(self.wanted.lists, [((PUBLIC,), False)])
+        self.assertIs(first, second)
 
     def test_rules(self) -> None:
         """The first rule with servers that has a name says whom to ask, whatever the name is."""
