@@ -4,7 +4,8 @@ by the way to the server: C{python -m benchmarks.encrypted}.
 
 Unbound answers over UDP, TCP, TLS and HTTPS; dnsperf asks the relay over UDP, each name once.  The
 relay has one connection to the server, through dante, through a proxy in Go, or past them.  The
-last row is dnsperf straight at unbound, on one connection, too.
+last row is dnsperf straight at unbound, on one connection, too; but not over HTTPS, where it now
+and then hears none of the answers to come (much as in DNS-OARC/dnsperf#240).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from benchmarks.noise import Noise, waitForQuiet
 from tests.e2e.case import missing
 from tests.e2e.lab import tlsfront
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.nameserver import HTTPS_PORT, PATH, TLS_PORT, Unbound, dnsperf, writeQueries
+from tests.e2e.lab.nameserver import PATH, TLS_PORT, Unbound, dnsperf, writeQueries
 from tests.e2e.lab.process import PROJECT_ROOT, LabError, run
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import Server
@@ -51,14 +52,13 @@ STRAIGHT = {
     "UDP": ("-c", str(CLIENTS)),
     "TCP": ("-m", "tcp", "-c", "1"),
     "TLS": ("-m", "dot", "-p", str(TLS_PORT), "-c", "1"),
-    "HTTPS": (
-        *("-m", "doh", "-p", str(HTTPS_PORT), "-c", "1", "-O", "doh-method=POST"),
-        *("-O", f"doh-uri=https://{IPV4.direct}{PATH}"),
-    ),
 }
 """How dnsperf asks unbound itself."""
 
 PAST, DANTE, GO, ALONE = "past the proxies", "dante", "a proxy in Go", "dnsperf alone"
+
+UNMEASURED = {(GO, "UDP"), (ALONE, "HTTPS")}
+"""That proxy has no UDP; for the other see the module."""
 
 
 class Figure(NamedTuple):
@@ -210,8 +210,8 @@ def main(argv: list[str] | None = None) -> int:
             bench = Encrypted(stack, ways, given.seconds, given.wait, given.stack)
             for _ in range(given.rounds):
                 for way, scheme in itertools.product(ways, schemes):
-                    if (way, scheme) == (GO, "UDP"):
-                        continue  # It has no UDP.
+                    if (way, scheme) in UNMEASURED:
+                        continue
                     try:
                         figure = bench.measure(way, scheme)
                     except LabError as error:
