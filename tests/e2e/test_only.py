@@ -34,7 +34,7 @@ WORLD = (HOST4.world, HOST6.world)
 
 #: Seconds after which what a control group sends enters the tunnel once the group is made, and
 #: at most, on a busy machine: less than between two checks of all rules.
-SOON, LATEST = 0.2, 1.5
+SOON, LATEST = 0.6, 1.5
 TOLD = "of onlyProcesses was made; from now on"
 
 #: Ends before its answers arrive: a datagram's, and the rest of a connection's.
