@@ -35,7 +35,11 @@ help:
 	@echo '             settings, the manual page and the completions'
 	@echo 'make clean   removes what the build made'
 
+# pip compiles what it installs, but not a checkout.  Where byte code is not written on import,
+# each start compiles all of nanotun again, which takes longer than everything else it does.
+# Files of another user's are left as they are: without byte code things work, too.
 build: $(VENV)/installed $(LIBRARY)
+	@$(BIN)/python -m compileall -qq nanotun twisted tests benchmarks || true
 
 run: test-packages build
 	@$(BIN)/python -m tests.e2e.demo $(if $(PROXY),--proxy '$(PROXY)')
