@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from nanotun.config import dnsservers, values
 from nanotun.config.domains import Pattern, pattern
-from nanotun.config.flowrules import called, conditionValues
+from nanotun.config.flowrules import called, conditionValues, ruleList
 from nanotun.errors import ConfigError, EntryError
 from nanotun.interfaces import DnsServer
 
@@ -73,18 +73,9 @@ def dnsRules(value: object) -> tuple[DnsRule, ...]:
     @return: in their order, without C{where}.
     @raise ConfigError: with the end of a sentence, C{"must be ..."}.
     """
-    if value == "":
-        return ()
-    if not isinstance(value, list):
-        raise ConfigError(
-            "must be a list of rules, such as - {domains: [corp.example], servers: [10.0.0.53]}, "
-            f"not {called(value)}"
-        )
-    if len(value) > DNS_RULE_LIMIT:
-        raise ConfigError(
-            f"must be at most {DNS_RULE_LIMIT} rules, not {len(value)}; put names into files"
-        )
-    return tuple(_rule(each, number) for number, each in enumerate(value))
+    example = "{domains: [corp.example], servers: [10.0.0.53]}"
+    entries = ruleList(value, DNS_RULE_LIMIT, example, "names")
+    return tuple(_rule(each, number) for number, each in enumerate(entries))
 
 
 def _rule(value: object, number: int) -> DnsRule:

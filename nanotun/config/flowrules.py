@@ -204,19 +204,9 @@ def rules(value: object) -> tuple[FlowRule, ...]:
     @return: in their order, without C{where}.
     @raise ConfigError: with the end of a sentence, C{"must be ..."}.
     """
-    if value == "":
-        return ()
-    if not isinstance(value, list):
-        raise ConfigError(
-            "must be a list of rules, such as - {to: direct, domains: [corp.example]}, not "
-            f"{called(value)}"
-        )
-    if len(value) > RULE_LIMIT:
-        raise ConfigError(
-            f"must be at most {RULE_LIMIT} rules, not {len(value)}; put names and networks into "
-            "files"
-        )
-    return tuple(_rule(each, number) for number, each in enumerate(value))
+    example = "{to: direct, domains: [corp.example]}"
+    entries = ruleList(value, RULE_LIMIT, example, "names and networks")
+    return tuple(_rule(each, number) for number, each in enumerate(entries))
 
 
 def _rule(value: object, number: int) -> FlowRule:
@@ -273,6 +263,25 @@ def _unknown(key: object, known: Collection[str], *path: str | int) -> EntryErro
     near = difflib.get_close_matches(key.lower(), known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {values.listed(known)}"
     return EntryError(f": there is no such condition; {hint}", *path, key)
+
+
+def ruleList(value: object, limit: int, example: str, files: str) -> list[object]:
+    """
+    The entries of a list of rules; none if it is empty.
+
+    @param example: one rule, for the error.
+    @param files: what should be in files if there are more than C{limit}.
+    @raise ConfigError: with the end of a sentence, C{"must be ..."}.
+    """
+    if value == "":
+        return []
+    if not isinstance(value, list):
+        raise ConfigError(f"must be a list of rules, such as - {example}, not {called(value)}")
+    if len(value) > limit:
+        raise ConfigError(
+            f"must be at most {limit} rules, not {len(value)}; put {files} into files"
+        )
+    return value
 
 
 def called(value: object) -> str:
