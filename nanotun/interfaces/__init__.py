@@ -8,6 +8,16 @@ All methods are called on the reactor's thread.
 from __future__ import annotations
 
 from nanotun.interfaces.device import ITunDevice, ITunOpener
+from nanotun.interfaces.dialplan import (
+    Course,
+    DialEnd,
+    DialEndKind,
+    DialPlan,
+    IDialOutcomes,
+    IPlanned,
+    Step,
+    Tail,
+)
 from nanotun.interfaces.ending import End
 from nanotun.interfaces.engine import (
     IDatagramFlowRequest,
@@ -51,11 +61,16 @@ from nanotun.interfaces.upstream import (
 __all__ = [
     "Authentication",
     "Connection",
+    "Course",
     "DatagramLeg",
+    "DialEnd",
+    "DialEndKind",
+    "DialPlan",
     "DnsServer",
     "End",
     "IAssociateHandshake",
     "IDatagramFlowRequest",
+    "IDialOutcomes",
     "IFlowHandler",
     "IFlowRequest",
     "IGateway",
@@ -69,6 +84,7 @@ __all__ = [
     "IPacketEngine",
     "IPacketEngineFactory",
     "IPart",
+    "IPlanned",
     "IScheme",
     "IScript",
     "ITunDevice",
@@ -81,6 +97,8 @@ __all__ = [
     "PlainHttp",
     "ProxyURL",
     "Sniff",
+    "Step",
+    "Tail",
     "UpstreamContext",
     "UpstreamSettings",
     "Via",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Stats,
     )
     from nanotun.interfaces.device import ITunDevice
+    from nanotun.interfaces.dialplan import DialEnd, DialPlan
     from nanotun.interfaces.upstream import Connection, DatagramLeg
 
 
@@ -68,6 +69,19 @@ class IFlowRequest(Interface):
             is told nothing, as with L{drop}.
         @raise OSError: it cannot be joined; the flow is ended.
         """
+
+    def dial(plan: DialPlan) -> None:
+        """
+        Have the engine open a leg and join the flow to it: L{IFlowHandler.flowJoined} follows,
+        or L{IFlowHandler.flowDialEnded}, or the app gives up.  This is no decision: the flow
+        waits on, and a decision drops the dial.
+
+        @param plan: the engine owns its C{fd} from now on.
+        @raise OSError: it cannot be dialled.
+        """
+
+    def undial() -> None:
+        """Drop the engine's dial, if there is one; the flow waits on."""
 
     def refuse(reason: Refusal) -> None:
         """Tell the app that it cannot have this flow."""
@@ -145,6 +159,41 @@ class IFlowHandler(Interface):
 
     def flowClosed(end: FlowEnd) -> None:
         """A joined flow ended.  Called only while L{followsFlows} is true."""
+
+    def flowJoined(flowID: int, seconds: float, address: int) -> None:
+        """
+        A flow that L{IFlowRequest.dial} was called for is joined.
+
+        @param seconds: that the dial took.
+        @param address: the number of the address that it connected to.
+        """
+
+    def flowDialEnded(request: IFlowRequest, end: DialEnd, standing: int) -> None:
+        """
+        The engine could not open a flow's leg.  The flow waits for a decision.
+
+        @param request: that of L{flowRequested}; a new one for a flow of a standing decision.
+        @param standing: the number of that decision; 0 if there is none.
+        """
+
+    def flowSilent(request: IFlowRequest, standing: int) -> None:
+        """
+        The patience of a flow's course is over, and its dial goes on: L{flowDialEnded} follows in
+        any case, unless the app gives up.  See L{flowDialEnded} for the parameters.
+        """
+
+    def stood(number: int, decided: int, joined: int, seconds: float, address: int) -> None:
+        """
+        Flows were dialled by a standing decision.
+
+        @param decided: how many, since the last call.
+        @param joined: how many were joined since the last call.
+        @param seconds: that the dial of one that was joined took, on average.
+        @param address: the number of the address that the last one connected to.
+        """
+
+    def standingEnded(number: int) -> None:
+        """A standing decision is withdrawn, and the last of its flows has ended."""
 
     def flowNotHttp(flow: Flow, reason: int) -> None:
         """
@@ -229,6 +278,25 @@ class IPacketEngine(Interface):
 
         @return: how many of them there were.
         """
+
+    def stand(destination: Endpoint, ours: bool, plan: DialPlan, seconds: float) -> int:
+        """
+        Have all flows to a destination dialled by a plan, without a request.  One that finds no
+        room at once is a request all the same.
+
+        @param destination: a literal address and a port.
+        @param ours: whether flows of this machine are meant, or those of others.
+        @param plan: standing, and without an fd.
+        @param seconds: how long it is valid; infinity for until L{withdraw}.
+        @return: the standing decision's number, for L{IFlowHandler.stood} and
+            L{IFlowHandler.standingEnded}.  0 if the engine has no room for it, or is stopped.
+        """
+
+    def withdraw() -> None:
+        """End all standing decisions.  Flows that they have begun go on."""
+
+    def tellStood() -> None:
+        """Call L{IFlowHandler.stood} now for everything that has not been told."""
 
     def listen(protocol: Protocol, port: int) -> None:
         """

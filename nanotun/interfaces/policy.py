@@ -63,3 +63,14 @@ class IJudge(Interface):
         @return: without trouble; as for L{judge}.  L{None} if it is in doubt, because the owner,
             who was known then, matters and is not found any more.
         """
+
+    def stands(flow: Flow, decision: Decision) -> float | None:
+        """
+        Tell whether a decision holds for other flows to the same address and port.  Asked about
+        flows that leave, once they are decided.  Never raises.
+
+        @return: for how many seconds it holds for all flows of this machine, if that flow is
+            one, or else for all of other machines, unless something changes that ends all
+            standing decisions; infinity for no limit.  L{None} if the next flow may be decided
+            otherwise.
+        """

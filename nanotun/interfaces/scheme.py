@@ -172,6 +172,10 @@ class UpstreamContext(NamedTuple):
     @ivar via: through which the proxies are dialled; L{None} if by this machine's sockets.
     @ivar addresses: finds what is known of a host's addresses, common to all upstreams;
         takes the host and the port.  L{None} for nothing in common.
+    @ivar mark: of the sockets that C{openStream} makes, so that the engine may make them too;
+        L{None} if it may not.
+    @ivar changed: to be called when a dial plan that was given out as standing may no longer
+        hold.
     @ivar shared: what is worth making once for all upstreams that can use it, by what it is
         made of.  L{None} for nothing in common.
     """
@@ -187,6 +191,8 @@ class UpstreamContext(NamedTuple):
     via: Via | None = None
     addresses: Callable[[str, int], Any] | None = None
     shared: dict[Any, Any] | None = None
+    mark: int | None = None
+    changed: Callable[[], None] = lambda: None
 
 
 class IScheme(Interface):
