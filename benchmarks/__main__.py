@@ -15,8 +15,9 @@ from pathlib import Path
 
 from benchmarks import load, report
 from benchmarks.cases import CASES, Case
+from benchmarks.goproxies import FastSocks
 from benchmarks.noise import Noise, waitForQuiet
-from benchmarks.setups import RULED, SETUPS, Opened, Setup
+from benchmarks.setups import DANTE, FAST, RULED, SETUPS, Opened, Setup
 from tests.e2e.case import missing
 from tests.e2e.lab.nameserver import Unbound
 from tests.e2e.lab.process import LabError
@@ -54,15 +55,18 @@ class Bench:
         hosts = (IPV4.world, IPV4.direct)
         stack.callback(Unbound(self._lab.world, self._directory, hosts, log=False).stop)
         stack.callback(Iperf(self._lab.world, self._directory, load.IPERF_PORT).stop)
-        self._dante = Dante(self._lab.proxy, self._directory, log=False)
-        stack.callback(self._dante.stop)
+        dante = Dante(self._lab.proxy, self._directory, log=False)
+        stack.callback(dante.stop)
+        fast = FastSocks(self._lab.proxy, self._directory)
+        stack.callback(fast.stop)
+        self._proxies = {DANTE: dante.port, FAST: fast.port}
         self._runs = 0
 
     def round(self, setup: Setup, cases: Sequence[Case]) -> list[report.Figure]:
         """Open a setup, measure each case in it, and close it."""
         self._runs += 1
         try:
-            opened = Opened(setup, self._lab, self._dante, self._directory / f"run-{self._runs}")
+            opened = Opened(setup, self._lab, self._proxies, self._directory / f"run-{self._runs}")
         except LabError as error:
             return [report.Figure(case.name, setup.name, None, 0.0, str(error)) for case in cases]
         try:

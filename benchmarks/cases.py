@@ -46,6 +46,29 @@ def _load(figure: str, mode: str, count: int) -> Measure:
     return measure
 
 
+def _counted(name: str, mode: str, count: int) -> Measure:
+    """Like L{_load} of a rate; notes the daemon's CPU time for each of what was counted."""
+    rate = _load("rate", mode, count)
+
+    def measure(opened: Opened, programs: load.Programs, seconds: float) -> float | None:
+        before = opened.daemon.cpu() if opened.daemon else 0.0
+        found = rate(opened, programs, seconds)
+        if opened.daemon and found:
+            opened.figures[name] = (opened.daemon.cpu() - before) * 1e6 / (found * seconds)
+        return found
+
+    return measure
+
+
+def _cpu(name: str) -> Measure:
+    """The daemon's CPU time that the measurement before has noted, in microseconds."""
+
+    def measure(opened: Opened, programs: load.Programs, seconds: float) -> float | None:
+        return opened.figures.get(name)
+
+    return measure
+
+
 def _udp(mode: str, count: int, share: float = 1.0) -> Measure:
     def measure(opened: Opened, programs: load.Programs, seconds: float) -> float | None:
         argv = [str(programs.udp), mode, opened.address, str(load.UDP_PORT), str(count)]
@@ -90,15 +113,18 @@ CASES = (
     Case("iperf3_down_1", "Gbit/s", _iperf(1, True), "iperf3 -P 1 -R"),
     Case("iperf3_up_8", "Gbit/s", _iperf(8, False), "iperf3 -P 8"),
     Case("iperf3_down_8", "Gbit/s", _iperf(8, True), "iperf3 -P 8 -R"),
-    Case("rr", "1/s", _load("rate", "rr", 1), "a byte each way on one open connection"),
-    Case("crr_1", "1/s", _load("rate", "crr", 1), "connect, a byte each way, close"),
-    Case("crr_64", "1/s", _load("rate", "crr", 64), "the same, 64 at a time"),
+    Case("rr", "1/s", _counted("rr", "rr", 1), "a byte each way on one open connection"),
+    Case("rr_cpu", "us", _cpu("rr"), "the daemon's CPU for each of those", False),
+    Case("crr_1", "1/s", _counted("crr_1", "crr", 1), "connect, a byte each way, close"),
+    Case("crr_1_cpu", "us", _cpu("crr_1"), "the daemon's CPU for each of those", False),
+    Case("crr_64", "1/s", _counted("crr_64", "crr", 64), "the same, 64 at a time"),
+    Case("crr_64_cpu", "us", _cpu("crr_64"), "the daemon's CPU for each of those", False),
     Case("udp_rr_1", "1/s", _udp("rr", 1), "64 bytes each way, one datagram at a time"),
     Case("udp_rr_64", "1/s", _udp("rr", 64), "the same from 64 sockets"),
     Case("udp_up", "1/s", _udp("up", 1, RAMP_SHARE), "datagrams one way, loss below 1 %"),
     Case("udp_down", "1/s", _udp("down", 1, RAMP_SHARE), "the same towards the app"),
     Case("dns_new", "1/s", names.rate("dns_new", False), "queries that the cache cannot answer"),
-    Case("dns_new_cpu", "us", names.cpu("dns_new"), "the daemon's CPU for each of those", False),
+    Case("dns_new_cpu", "us", _cpu("dns_new"), "the daemon's CPU for each of those", False),
     Case("dns_cached", "1/s", names.rate("dns_cached", True), "queries that the cache answers"),
-    Case("dns_cached_cpu", "us", names.cpu("dns_cached"), "the daemon's CPU for each", False),
+    Case("dns_cached_cpu", "us", _cpu("dns_cached"), "the daemon's CPU for each", False),
 )

@@ -20,14 +20,14 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.goproxies import ThreadedSocks
 from benchmarks.noise import Noise, waitForQuiet
 from tests.e2e.case import missing
 from tests.e2e.lab import tlsfront
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.nameserver import PATH, TLS_PORT, Unbound, dnsperf, writeQueries
-from tests.e2e.lab.process import PROJECT_ROOT, LabError, run
+from tests.e2e.lab.process import LabError
 from tests.e2e.lab.proxies import Dante
-from tests.e2e.lab.servers import Server
 from tests.e2e.lab.topology import IPV4, Lab
 
 ROUNDS = 3
@@ -42,7 +42,6 @@ OUTSTANDING = 100
 LOSS_LIMIT = 0.001
 """Share of the queries that may be lost for a rate to count."""
 
-GO_PORT = 1083
 
 NAME = "dns.lab"
 
@@ -108,17 +107,9 @@ class Encrypted:
         dante = Dante(lab.proxy, directory, log=False)
         stack.callback(dante.stop)
         if GO in ways:
-            stack.callback(self._goProxy().stop)
-        self._proxies = {DANTE: dante.url(), GO: f"socks5://{IPV4.proxy}:{GO_PORT}"}
+            stack.callback(ThreadedSocks(lab.proxy, directory).stop)
+        self._proxies = {DANTE: dante.url(), GO: f"socks5://{IPV4.proxy}:{ThreadedSocks.listens}"}
         self._daemons = 0
-
-    def _goProxy(self) -> Server:
-        program = self._directory / "socks"
-        go = [sys.executable, str(PROJECT_ROOT / "tools" / "golang.py"), "go"]
-        source = PROJECT_ROOT / "benchmarks" / "socks" / "main.go"
-        run([run(go).stdout.strip(), "build", "-o", str(program), str(source)], timeout=120)
-        argv = [str(program), f"{IPV4.proxy}:{GO_PORT}"]
-        return Server(self._lab.proxy, argv, GO_PORT, self._directory / "socks.log")
 
     def measure(self, way: str, protocol: str) -> Figure:
         """

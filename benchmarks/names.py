@@ -42,11 +42,11 @@ def rate(figure: str, cached: bool) -> Measure:
     The highest rate at which no query is lost.  There is no figure for setups with the
     proxy, because the relay does not use it.
 
-    @param figure: the name under which the CPU time is stored for L{cpu}.
+    @param figure: the name under which the CPU time is stored for L{benchmarks.cases}.
     """
 
     def measure(opened: Opened, programs: load.Programs, seconds: float) -> float | None:
-        if opened.setup.dante:
+        if opened.setup.proxy:
             return None
         data = queries(programs.udp.parent, SAME if cached else DIFFERENT)
         server = IPV4.gateway if opened.daemon else IPV4.direct
@@ -59,14 +59,5 @@ def rate(figure: str, cached: bool) -> Measure:
         if opened.daemon:
             opened.figures[figure] = (opened.daemon.cpu() - before) * 1e6 / found.completed
         return found.rate
-
-    return measure
-
-
-def cpu(figure: str) -> Measure:
-    """The daemon's CPU time per query in the measurement before, in microseconds."""
-
-    def measure(opened: Opened, programs: load.Programs, seconds: float) -> float | None:
-        return opened.figures.get(figure)
 
     return measure

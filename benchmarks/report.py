@@ -62,18 +62,17 @@ def table(figures: Sequence[Figure], cases: Sequence[Case], setups: Sequence[Set
 
 def ratios(figures: Sequence[Figure], cases: Sequence[Case], setups: Sequence[Setup]) -> str:
     """
-    The ratio of each setup with a tunnel to the one without: to socks for those with
-    dante, else to the kernel.  Empty if there is none.
+    The ratio of each setup with a tunnel to the one without.  Empty if there is none.
     """
     rows: list[str] = []
     tunnels = [setup for setup in setups if setup.stackMode]
-    heads = [f"{setup.name} / {'socks' if setup.dante else 'kernel'}" for setup in tunnels]
+    heads = [f"{setup.name} / {setup.limit}" for setup in tunnels]
     lines = [_row(["case", *heads]), _row(["---", *["---:"] * len(heads)])]
     for case in cases:
         cells = []
         for setup in tunnels:
             mine, noisy = _median(figures, case.name, setup.name)
-            base, noisyBase = _median(figures, case.name, "socks" if setup.dante else "kernel")
+            base, noisyBase = _median(figures, case.name, setup.limit)
             known = mine is not None and base is not None and base > 0
             ratio = mine / base if known and mine is not None and base is not None else None
             cells.append(_text(ratio, noisy or noisyBase))

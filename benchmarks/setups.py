@@ -4,12 +4,15 @@ The setups to measure: in each one the app reaches the same server, but differen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.topology import IPV4, Lab
+
+DANTE, FAST = "dante", "fast"
+"""The proxies: Debian's, and C{fastsocks}, which is meant to be no bottleneck."""
 
 
 class Setup(NamedTuple):
@@ -18,30 +21,38 @@ class Setup(NamedTuple):
 
     @ivar name: its heading in the table.
     @ivar stackMode: the engine, or empty for no tunnel.
-    @ivar dante: whether traffic passes through dante.
+    @ivar proxy: L{DANTE} or L{FAST}; empty for none.
     @ivar rules: how many rules there are, none of which holds.
     @ivar script: the text of a script, or empty.
     """
 
     name: str
     stackMode: str
-    dante: bool
+    proxy: str
     rules: int = 0
     script: str = ""
 
     @property
     def speaksSocks(self) -> bool:
         """Whether the client has to speak SOCKS5 itself."""
-        return self.dante and not self.stackMode
+        return bool(self.proxy) and not self.stackMode
+
+    @property
+    def limit(self) -> str:
+        """The name of the setup without a tunnel that this one is compared with."""
+        return {DANTE: "socks", FAST: "socks+fast"}.get(self.proxy, "kernel")
 
 
 SETUPS = (
-    Setup("kernel", "", False),
-    Setup("socks", "", True),
-    Setup("gvisor+dante", "gvisor", True),
-    Setup("simple+dante", "simple", True),
-    Setup("gvisor+direct", "gvisor", False),
-    Setup("simple+direct", "simple", False),
+    Setup("kernel", "", ""),
+    Setup("socks", "", DANTE),
+    Setup("gvisor+dante", "gvisor", DANTE),
+    Setup("simple+dante", "simple", DANTE),
+    Setup("gvisor+direct", "gvisor", ""),
+    Setup("simple+direct", "simple", ""),
+    Setup("socks+fast", "", FAST),
+    Setup("gvisor+fast", "gvisor", FAST),
+    Setup("simple+fast", "simple", FAST),
 )
 
 SCRIPT = """\
@@ -51,9 +62,9 @@ def flow(flow):
 
 #: Measured only if they are asked for.
 RULED = (
-    Setup("gvisor+10rules", "gvisor", True, 10),
-    Setup("gvisor+1000rules", "gvisor", True, 1000),
-    Setup("gvisor+script", "gvisor", True, script=SCRIPT),
+    Setup("gvisor+10rules", "gvisor", DANTE, 10),
+    Setup("gvisor+1000rules", "gvisor", DANTE, 1000),
+    Setup("gvisor+script", "gvisor", DANTE, script=SCRIPT),
 )
 
 
@@ -78,13 +89,17 @@ class Opened:
     @ivar figures: figures that one measurement found for another one.
     """
 
-    def __init__(self, setup: Setup, lab: Lab, dante: Dante, directory: Path) -> None:
-        """@raise tests.e2e.lab.process.LabError: the daemon did not come up."""
+    def __init__(self, setup: Setup, lab: Lab, proxies: Mapping[str, int], directory: Path) -> None:
+        """
+        @param proxies: the port of each proxy.
+        @raise tests.e2e.lab.process.LabError: the daemon did not come up.
+        """
         self.setup = setup
         self.lab = lab
         # The second address has a kernel route; the first only leads through the tunnel.
-        self.address = IPV4.world if setup.stackMode or setup.dante else IPV4.direct
-        self.socks = [IPV4.proxy, str(dante.port)] if setup.speaksSocks else []
+        self.address = IPV4.world if setup.stackMode or setup.proxy else IPV4.direct
+        port = proxies.get(setup.proxy, 0)
+        self.socks = [IPV4.proxy, str(port)] if setup.speaksSocks else []
         self.figures: dict[str, float] = {}
         self.daemon: Daemon | None = None
         if setup.stackMode:
@@ -96,7 +111,7 @@ class Opened:
                 lab.app,
                 directory,
                 stackMode=setup.stackMode,
-                proxy=dante.url() if setup.dante else "direct://",
+                proxy=f"socks5://{IPV4.proxy}:{port}" if port else "direct://",
                 dns=[IPV4.world],
                 connectTimeout="10s",
                 logLevel="warn",
