@@ -51,6 +51,9 @@ type Flow struct {
 	Endpoint *tcp.Endpoint
 	// HTTP translates what goes up, if it is not nil; set before Start.
 	HTTP *plainhttp.Rewriter
+	// Watched says that the loop's epoll knows the socket already, from WatchFor; set before
+	// Start.
+	Watched bool
 
 	loop  *Loop
 	fd    int
@@ -100,7 +103,7 @@ const NoSocket = -1
 // Adopt gives a flow that was made with NoSocket, and was not started, what another such
 // flow was made with. The other one is of no more use.
 func (f *Flow) Adopt(other *Flow) {
-	f.fd, f.leftover, f.HTTP = other.fd, other.leftover, other.HTTP
+	f.fd, f.leftover, f.HTTP, f.Watched = other.fd, other.leftover, other.HTTP, other.Watched
 }
 
 // OnLoop has f's loop run call soon, as Loop.Call does.

@@ -2,6 +2,7 @@ package carry
 
 import (
 	"encoding/binary"
+	"math"
 	"runtime"
 	"sync"
 	"time"
@@ -41,6 +42,9 @@ type Loop struct {
 	halves   map[*Flow]time.Duration // flows with one direction ended: how long they may be idle
 	sleeping bool
 	guest    *Guest
+	timers   timers
+	timed    bool          // there are timers, or there were some lately
+	wakesAt  time.Duration // when the sleep ends by itself, as clock tells it
 }
 
 // Guest is another fd that a loop watches for a while, on behalf of its owner.
@@ -94,19 +98,23 @@ func (l *Loop) leave(guest *Guest) {
 	guest.Left()
 }
 
-// request is a flow with marks, or a watcher with what its fd is ready for.
+// request is a flow with marks, a watcher with what its fd is ready for, or a timer.
 type request struct {
 	flow    *Flow
 	marks   uint32
 	watcher Watcher
+	timer   *Timer
 }
 
 func (r *request) run() {
-	if r.flow != nil {
+	switch {
+	case r.flow != nil:
 		r.flow.run(r.marks)
-		return
+	case r.watcher != nil:
+		r.watcher.Ready(r.marks)
+	default:
+		r.timer.Expires.Expired()
 	}
-	r.watcher.Ready(r.marks)
 }
 
 // NewLoop starts a loop. A flow that has one direction ended and carries no
@@ -167,7 +175,11 @@ func (l *Loop) watch(f *Flow) error {
 	l.flows[int32(f.fd)] = f
 	l.mu.Unlock()
 	event := unix.EpollEvent{Events: watchReading, Fd: int32(f.fd)}
-	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, f.fd, &event)
+	how := unix.EPOLL_CTL_ADD
+	if f.Watched {
+		how = unix.EPOLL_CTL_MOD
+	}
+	return unix.EpollCtl(l.epoll, how, f.fd, &event)
 }
 
 // watchRoom has the loop tell when the socket takes more, at once if it already
@@ -281,19 +293,30 @@ func (l *Loop) prepareToSleep() (timeout int, end bool) {
 		return 0, false
 	}
 	l.sleeping = true
+	wait := time.Duration(-1)
 	switch {
 	case l.guest != nil:
-		return int(l.guest.Quiet.Milliseconds()), false
+		wait = l.guest.Quiet
 	case len(l.halves) > 0:
-		return int(sweepEvery.Milliseconds()), false
+		wait = sweepEvery
 	}
-	return -1, false
+	now := clock()
+	if timer := l.untilTimer(now); timer >= 0 && (wait < 0 || timer < wait) {
+		wait = timer
+	}
+	if wait < 0 {
+		l.wakesAt = math.MaxInt64
+		return -1, false
+	}
+	l.wakesAt = now + wait
+	return int((wait + time.Millisecond - 1) / time.Millisecond), false
 }
 
-// elapsed sees the guest off when it has been quiet.
+// elapsed sees the guest off when it has been quiet, and forgets that there were timers.
 func (l *Loop) elapsed() {
 	l.mu.Lock()
 	guest := l.guest
+	l.timed = l.timed && len(l.timers) > 0
 	l.mu.Unlock()
 	if guest != nil && time.Since(guest.last) >= guest.Quiet {
 		l.leave(guest)
@@ -343,7 +366,7 @@ func (l *Loop) collect(ready []unix.EpollEvent, into []request) (flows []request
 	into = append(into, l.asked...)
 	clear(l.asked)
 	l.asked = l.asked[:0]
-	return into, guest
+	return l.collectTimers(into), guest
 }
 
 func (l *Loop) takeCalls() (calls []func()) {

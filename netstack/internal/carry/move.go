@@ -227,6 +227,9 @@ func (f *Flow) downErrno(err tcpip.Error) unix.Errno {
 	return errnoOf(err)
 }
 
+// ReadSocket reads what is there without waiting.
+func ReadSocket(fd int, p []byte) (int, unix.Errno) { return readSocket(fd, p) }
+
 func readSocket(fd int, p []byte) (int, unix.Errno) {
 	for {
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&p[0])),
