@@ -24,6 +24,7 @@ import (
 	"gvisor.dev/gvisor/pkg/log"
 
 	"nanotun/netstack/internal/datagram"
+	"nanotun/netstack/internal/dial"
 	"nanotun/netstack/internal/engine"
 	"nanotun/netstack/internal/events"
 	"nanotun/netstack/internal/link"
@@ -266,6 +267,105 @@ func ns_end(handle C.int64_t, flows *C.uint64_t, count C.size_t) C.int {
 	return call(handle, func(e *engine.Engine) (int, error) {
 		return e.End(unsafe.Slice((*uint64)(unsafe.Pointer(flows)), int(count))), nil
 	})
+}
+
+//export ns_course
+func ns_course(handle C.int64_t, blob unsafe.Pointer, length C.size_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		return e.Course(unsafe.Slice((*byte)(blob), int(length)))
+	})
+}
+
+//export ns_uncourse
+func ns_uncourse(handle C.int64_t, course C.uint32_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) { return 0, e.Uncourse(uint32(course)) })
+}
+
+//export ns_dial
+func ns_dial(handle C.int64_t, flow C.uint64_t, course C.uint32_t, fd C.int, first C.uint32_t, request unsafe.Pointer, length C.size_t) (result C.int) {
+	defer guard(handle, &result)
+	e := lookup(handle)
+	if e == nil {
+		if fd >= 0 {
+			_ = unix.Close(int(fd))
+		}
+		return -C.EINVAL
+	}
+	if err := e.Dial(uint64(flow), uint32(course), int(fd), int(first), C.GoBytes(request, C.int(length))); err != nil {
+		return -C.int(errnoOf(err))
+	}
+	return 0
+}
+
+//export ns_undial
+func ns_undial(handle C.int64_t, flow C.uint64_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) { return 0, e.Undial(uint64(flow)) })
+}
+
+//export ns_dialled
+func ns_dialled(handle C.int64_t, flow C.uint64_t, end *C.struct_ns_dialled, buffer unsafe.Pointer, capacity C.size_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		result, err := e.Dialled(uint64(flow))
+		if err != nil {
+			return 0, err
+		}
+		end.kind = C.uint32_t(result.Kind)
+		end.error = C.int32_t(result.Error)
+		end.step = C.uint32_t(result.Step)
+		if result.Step == dial.Connecting {
+			end.step = C.NS_DIAL_CONNECTING
+		}
+		end.address = C.uint32_t(result.Address)
+		end.fd = C.int32_t(result.FD)
+		end.length = C.uint32_t(copy(unsafe.Slice((*byte)(buffer), int(capacity)), result.Received))
+		end.microseconds = C.uint64_t(result.Took.Microseconds())
+		return 0, nil
+	})
+}
+
+//export ns_stand
+func ns_stand(handle C.int64_t, destination *C.struct_ns_datagram, ours, course C.uint32_t, request unsafe.Pointer, length C.size_t, milliseconds C.uint32_t) (number C.int64_t) {
+	defer guard(handle, &number)
+	e := lookup(handle)
+	if e == nil || destination.family != 4 && destination.family != 6 {
+		return -C.EINVAL
+	}
+	n, err := e.Stand(*(*[16]byte)(unsafe.Pointer(&destination.destination)), uint16(destination.destination_port),
+		destination.family == 6, ours != 0, uint32(course), C.GoBytes(request, C.int(length)),
+		time.Duration(milliseconds)*time.Millisecond)
+	if err != nil {
+		return -C.int64_t(errnoOf(err))
+	}
+	return C.int64_t(n)
+}
+
+//export ns_withdraw
+func ns_withdraw(handle C.int64_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		e.Withdraw()
+		return 0, nil
+	})
+}
+
+//export ns_stood
+func ns_stood(handle C.int64_t, array *C.struct_ns_stood, capacity C.uint32_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		// The structs agree field by field.
+		return e.Stood(unsafe.Slice((*engine.Stood)(unsafe.Pointer(array)), int(capacity))), nil
+	})
+}
+
+//export ns_rehearse
+func ns_rehearse(blob unsafe.Pointer, length C.size_t, first C.uint32_t, request unsafe.Pointer, requestLength C.size_t, received unsafe.Pointer, receivedLength C.size_t, sent unsafe.Pointer, capacity C.size_t, used *C.uint32_t) (result C.int) {
+	defer guard(0, &result)
+	course, err := dial.Parse(unsafe.Slice((*byte)(blob), int(length)))
+	if err != nil || !course.Takes(int(first)) {
+		return -C.EINVAL
+	}
+	state, out, end := dial.Rehearse(course, int(first), C.GoBytes(request, C.int(requestLength)), C.GoBytes(received, C.int(receivedLength)))
+	copy(unsafe.Slice((*byte)(sent), int(capacity)), out)
+	*used = C.uint32_t(end)
+	return C.int(int(state) | len(out)<<8)
 }
 
 //export ns_refuse

@@ -27,7 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NS_ABI_VERSION 5
+#define NS_ABI_VERSION 6
 
 /* ns_config.stack */
 #define NS_STACK_GVISOR 1 /* the whole of gVisor's netstack */
@@ -47,6 +47,31 @@
                                 * event, bytes_up the uid (0xffffffff: not known), bytes_down how many there may be (0: of all together no more),
                                 * source the last one's; every 2 s at most for each cause */
 #define NS_EVENT_SNIFFED 11    /* ns_name has what a flow's first bytes name */
+#define NS_EVENT_JOINED 12     /* ns_dial has joined the flow: bytes_up is how many microseconds the dial took, error the
+                                * number of the address, from 0; may come late, as NS_EVENT_CLOSED */
+#define NS_EVENT_DIAL_ENDED 13 /* the dial of a flow, which still waits, has ended otherwise, and ns_dialled has how; bytes_up
+                                * is the number of the standing decision that has dialled the flow, or 0 */
+#define NS_EVENT_DIAL_SILENT 14 /* a dial goes on, but the course's patience is over; from now on the end of the good way is
+                                * NS_DIAL_HANDED.  bytes_up as above */
+#define NS_EVENT_STOOD 15      /* ns_stood has something; may come late */
+#define NS_EVENT_STANDING_ENDED 16 /* flow is the number of a standing decision that is gone, as is the last of its flows */
+
+/* ns_dialled.kind: how a dial ended */
+#define NS_DIAL_HANDED 1    /* the other side said something else than what is on the course, or the good way after
+                             * NS_EVENT_DIAL_SILENT: fd is the caller's */
+#define NS_DIAL_FAILED 2    /* no address could be connected to: error, and address is the last one */
+#define NS_DIAL_LOST 3      /* the connection ended during the handshake: error is 0 for an orderly end */
+#define NS_DIAL_EXPIRED 4   /* the time is over */
+#define NS_DIAL_NO_SOCKET 5 /* no socket could be made: error */
+#define NS_DIAL_GENERAL 6   /* it cannot be done this time; dial without the library */
+
+/* ns_dialled.step while there is no connection */
+#define NS_DIAL_CONNECTING 65535
+
+/* What follows the fixed bytes of an answer, see ns_course */
+#define NS_TAIL_NONE 0
+#define NS_TAIL_SOCKS_ADDRESS 1
+#define NS_TAIL_HTTP_HEAD 2
 
 /* Who had too many flows that are not established */
 #define NS_CROWD_PROGRAM 1   /* the programs of one user */
@@ -130,6 +155,27 @@ struct ns_datagram {
 	uint8_t reserved[3];
 	uint8_t source[16];  /* the first 4 bytes for family 4 */
 	uint8_t destination[16];
+};
+
+/* How a dial ended. */
+struct ns_dialled {
+	uint32_t kind;         /* NS_DIAL_... */
+	int32_t error;         /* errno */
+	uint32_t step;         /* the number of the step whose answer was waited for, or NS_DIAL_CONNECTING */
+	uint32_t address;      /* the number of the address that was tried last */
+	int32_t fd;            /* -1: none */
+	uint32_t length;       /* of everything that was received */
+	uint64_t microseconds; /* since the dial began */
+};
+
+/* What was counted for a standing decision since the last time. */
+struct ns_stood {
+	uint64_t number;
+	uint64_t decided;
+	uint64_t joined;
+	uint64_t microseconds; /* that all the joined dials took together */
+	uint32_t address;      /* the number of the address of the last of them */
+	uint32_t over;         /* 1: it is gone, and this is the last about it */
 };
 
 /* Counters since ns_open, except where "gauge" is written. */
@@ -234,6 +280,68 @@ int ns_name(int64_t handle, uint64_t flow, void *buffer, uint32_t *outer);
 /* Resets these joined flows on both sides; NS_EVENT_CLOSED (ECONNABORTED) follows for each.
  * Returns how many of them there were. */
 int ns_end(int64_t handle, uint64_t *flows, size_t count);
+
+/* Keeps a course, what the dials of an upstream have in common, and returns its number.  In
+ * this machine's byte order and without padding, blob is
+ *   uint32 mark (0: none), milliseconds for a dial, TCP_USER_TIMEOUT in milliseconds (0: not
+ *   set), milliseconds until NS_EVENT_DIAL_SILENT (0: never); uint16 number of addresses (1 to
+ *   64), number of steps (0 to 16);
+ *   each address: uint16 family, length; so many bytes of a struct sockaddr for connect(2);
+ *   each step: uint8 own, tail (NS_TAIL_...); uint16 length of send, length of the fixed
+ *   bytes of the answer, 0; then send, and mask and value of the fixed bytes.
+ * A step sends send, and if own is 1 the flow's own bytes.  Then an answer is waited for: the
+ * fixed bytes, whose bits in mask are as in value, and a tail.  NS_TAIL_SOCKS_ADDRESS: the rest
+ * of a SOCKS5 reply, of whose 4 fixed bytes the last is the address's type.  NS_TAIL_HTTP_HEAD:
+ * the answer, with its fixed bytes, is the head of an HTTP/1 answer of 2xx.  Without fixed bytes
+ * and tail there is no answer.  Bytes behind an answer belong to the next one if nothing is to be
+ * sent before; behind the last one they go to the app.  Everything else, and more than
+ * 64 KiB, is NS_DIAL_HANDED.
+ * -EINVAL: it is not by the letter. */
+int ns_course(int64_t handle, void *blob, size_t length);
+
+/* Forgets a course; dials under way go on.  -EINVAL: there is none of that number. */
+int ns_uncourse(int64_t handle, uint32_t course);
+
+/* Has a waiting flow dialled: the library connects to the first address that answers, goes
+ * through the steps, and joins the flow as ns_join does.  NS_EVENT_JOINED follows, or
+ * NS_EVENT_DIAL_ENDED.  The flow waits meanwhile: ns_join, ns_refuse and ns_drop are still
+ * allowed, and drop the dial, as does NS_EVENT_ABANDONED.  The connection is reset then.
+ * fd is -1; or a connected stream socket that waited, on which step first begins.  The
+ * library owns it from now on, also if the call fails.  request is the flow's own bytes.
+ * -ENOENT: no such flow waits.  -EALREADY: it has a dial whose end was not taken.  -EINVAL: there
+ * is no such course, or no such step. */
+int ns_dial(int64_t handle, uint64_t flow, uint32_t course, int fd, uint32_t first, void *request, size_t length);
+
+/* Drops a flow's dial, or its end, with the connection; the flow waits on.  -ENOENT: there is
+ * none. */
+int ns_undial(int64_t handle, uint64_t flow);
+
+/* Takes the end of a flow's dial, once after NS_EVENT_DIAL_ENDED; what was received goes to
+ * buffer, as much as fits: 65,536 bytes hold all.  -ENOENT: there is none; the flow is gone,
+ * with the connection. */
+int ns_dialled(int64_t handle, uint64_t flow, struct ns_dialled *end, void *buffer, size_t capacity);
+
+/* Has the flows to a destination dialled without NS_EVENT_TCP_REQUEST: family, destination
+ * and destination_port count.  ours: 1 those of this machine, 0 those of others.  milliseconds: for
+ * how long; 0: until it is withdrawn.  It replaces an earlier one of the same key, and at most
+ * 65,536 stand at a time: the one that was not used for longest goes.  Returns its number.
+ * -EINVAL: there is no such course. */
+int64_t ns_stand(int64_t handle, struct ns_datagram *destination, uint32_t ours, uint32_t course,
+                 void *request, size_t length, uint32_t milliseconds);
+
+/* Ends all standing decisions.  NS_EVENT_STANDING_ENDED follows for each. */
+int ns_withdraw(int64_t handle);
+
+/* Moves what was counted for standing decisions to the array, and returns how many there
+ * were; call it until they are less than capacity. */
+int ns_stood(int64_t handle, struct ns_stood *array, uint32_t capacity);
+
+/* For tests: runs the steps of a course, from first on, on bytes that were received all at once.
+ * Returns the state: 0 more is needed, 1 it was good, and used is where the handshake ended, 2 it is
+ * NS_DIAL_HANDED; plus 256 for each byte that would have been sent, of which as many as fit are
+ * in sent.  -EINVAL: as for ns_course, or no such step. */
+int ns_rehearse(void *blob, size_t length, uint32_t first, void *request, size_t request_length,
+                void *received, size_t received_length, void *sent, size_t capacity, uint32_t *used);
 
 /* Tells the app that it cannot have this flow.  The library remembers the refusal
  * of a UDP flow for two seconds, and repeats it for each datagram. */

@@ -32,7 +32,7 @@ from typing import Any
 from nanotun.errors import EngineError
 from nanotun.flow import Stats
 
-NS_ABI_VERSION = 5
+NS_ABI_VERSION = 6
 
 NS_STACK_GVISOR = 1
 NS_STACK_SIMPLE = 2
@@ -48,6 +48,24 @@ NS_EVENT_ASSOCIATION_REFUSED = 8
 NS_EVENT_NOT_HTTP = 9
 NS_EVENT_CROWDED = 10
 NS_EVENT_SNIFFED = 11
+NS_EVENT_JOINED = 12
+NS_EVENT_DIAL_ENDED = 13
+NS_EVENT_DIAL_SILENT = 14
+NS_EVENT_STOOD = 15
+NS_EVENT_STANDING_ENDED = 16
+
+NS_DIAL_HANDED = 1
+NS_DIAL_FAILED = 2
+NS_DIAL_LOST = 3
+NS_DIAL_EXPIRED = 4
+NS_DIAL_NO_SOCKET = 5
+NS_DIAL_GENERAL = 6
+
+NS_DIAL_CONNECTING = 65535
+
+NS_TAIL_NONE = 0
+NS_TAIL_SOCKS_ADDRESS = 1
+NS_TAIL_HTTP_HEAD = 2
 
 NS_CROWD_PROGRAM = 1
 NS_CROWD_SOURCE = 2
@@ -157,6 +175,41 @@ class ns_datagram(ctypes.Structure):
 DATAGRAM = struct.Struct("=IHHB3x16s16s")
 
 
+class ns_dialled(ctypes.Structure):
+    """How a dial ended; read through L{DIALLED}."""
+
+    _fields_ = [
+        ("kind", c_uint32),
+        ("error", c_int32),
+        ("step", c_uint32),
+        ("address", c_uint32),
+        ("fd", c_int32),
+        ("length", c_uint32),
+        ("microseconds", c_uint64),
+    ]
+
+
+#: L{ns_dialled} in one step.
+DIALLED = struct.Struct("=IiIIiIQ")
+
+
+class ns_stood(ctypes.Structure):
+    """What was counted for a standing decision; read through L{STOOD}."""
+
+    _fields_ = [
+        ("number", c_uint64),
+        ("decided", c_uint64),
+        ("joined", c_uint64),
+        ("microseconds", c_uint64),
+        ("address", c_uint32),
+        ("over", c_uint32),
+    ]
+
+
+#: L{ns_stood} in one step.
+STOOD = struct.Struct("=QQQQII")
+
+
 class ns_stats(ctypes.Structure):
     """The counters as the library writes them."""
 
@@ -184,6 +237,34 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("ns_sniff", c_int, (c_int64, c_uint64)),
     ("ns_name", c_int, (c_int64, c_uint64, c_void_p, POINTER(c_uint32))),
     ("ns_end", c_int, (c_int64, POINTER(c_uint64), c_size_t)),
+    ("ns_course", c_int, (c_int64, c_void_p, c_size_t)),
+    ("ns_uncourse", c_int, (c_int64, c_uint32)),
+    ("ns_dial", c_int, (c_int64, c_uint64, c_uint32, c_int, c_uint32, c_void_p, c_size_t)),
+    ("ns_undial", c_int, (c_int64, c_uint64)),
+    ("ns_dialled", c_int, (c_int64, c_uint64, POINTER(ns_dialled), c_void_p, c_size_t)),
+    (
+        "ns_stand",
+        c_int64,
+        (c_int64, POINTER(ns_datagram), c_uint32, c_uint32, c_void_p, c_size_t, c_uint32),
+    ),
+    ("ns_withdraw", c_int, (c_int64,)),
+    ("ns_stood", c_int, (c_int64, POINTER(ns_stood), c_uint32)),
+    (
+        "ns_rehearse",
+        c_int,
+        (
+            c_void_p,
+            c_size_t,
+            c_uint32,
+            c_void_p,
+            c_size_t,
+            c_void_p,
+            c_size_t,
+            c_void_p,
+            c_size_t,
+            POINTER(c_uint32),
+        ),
+    ),
     ("ns_refuse", c_int, (c_int64, c_uint64, c_uint32)),
     ("ns_drop", c_int, (c_int64, c_uint64)),
     ("ns_associate", c_int64, (c_int64, c_int, c_uint32, c_uint32, c_void_p, c_size_t)),
@@ -254,6 +335,15 @@ class NativeLibrary:
     ns_sniff: Callable[[int, int], int]
     ns_name: Callable[[int, int, Any, Any], int]
     ns_end: Callable[[int, Any, int], int]
+    ns_course: Callable[[int, bytes, int], int]
+    ns_uncourse: Callable[[int, int], int]
+    ns_dial: Callable[[int, int, int, int, int, bytes, int], int]
+    ns_undial: Callable[[int, int], int]
+    ns_dialled: Callable[[int, int, Any, Any, int], int]
+    ns_stand: Callable[[int, Any, int, int, bytes, int, int], int]
+    ns_withdraw: Callable[[int], int]
+    ns_stood: Callable[[int, Any, int], int]
+    ns_rehearse: Callable[[bytes, int, int, bytes, int, bytes, int, Any, int, Any], int]
     ns_refuse: Callable[[int, int, int], int]
     ns_drop: Callable[[int, int], int]
     ns_associate: Callable[[int, int, int, int, bytes, int], int]

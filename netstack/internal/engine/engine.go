@@ -50,6 +50,7 @@ type Engine struct {
 	dropFlowLimit, dropToGate atomic.Uint64
 	dropHalfOpen              atomic.Uint64
 
+	courses   courses
 	datagrams *datagram.Table
 	pings     *rate.Limiter // errors about ICMP queries
 	overrun   *rate.Limiter // SYNs of strangers, see forgets

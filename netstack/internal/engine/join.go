@@ -27,6 +27,9 @@ type joinedFlow struct {
 	givenUp unix.Errno // why, or 0
 
 	held *heldFlow // accepted, and not yet joined; under Engine.mu
+
+	dialled  *flowDial // by which it is joined, or nil
+	standing *standing // which has dialled it: Python does not know the flow
 }
 
 func (e *Engine) newFlow(flow uint64, fd int, leftover []byte) *joinedFlow {
@@ -63,9 +66,12 @@ func (e *Engine) JoinHTTP(flow uint64, fd int, leftover []byte, authority, autho
 
 func (e *Engine) join(flow uint64, fd int, leftover []byte, translate func(*tuple) *plainhttp.Rewriter) error {
 	setKeepAlive(fd, e.config.KeepAlive)
-	f := e.newFlow(flow, fd, leftover)
+	return e.joinFlow(e.newFlow(flow, fd, leftover), translate)
+}
+
+func (e *Engine) joinFlow(f *joinedFlow, translate func(*tuple) *plainhttp.Rewriter) error {
 	e.mu.Lock()
-	w := e.pending.take(flow)
+	w := e.takeFor(f)
 	isHeld := w != nil && w.held != nil
 	full := e.quiesced || w != nil && !isHeld && e.full(w.party.class.isHere())
 	var yields *joinedFlow
@@ -80,6 +86,7 @@ func (e *Engine) join(flow uint64, fd int, leftover []byte, translate func(*tupl
 			yields = e.open(f, w, now)
 		}
 		e.pending.answered(w.party.class, now)
+		e.tellJoined(f, &w.tuple)
 	}
 	e.mu.Unlock()
 	e.wake()
@@ -246,5 +253,8 @@ func (e *Engine) forget(f *joinedFlow, errno unix.Errno) (event events.Event, kn
 	event = f.tuple.event(events.Closed, f.ID)
 	event.Error = int32(errno)
 	event.BytesUp, event.BytesDown = up, down
-	return event, true
+	if f.standing != nil {
+		f.standing.ended()
+	}
+	return event, f.standing == nil
 }

@@ -28,6 +28,15 @@ type waiting struct {
 	member *member
 
 	held *heldFlow // instead of packet: the app was accepted
+
+	dial     *flowDial // until its end was taken
+	standing *standing // has decided about it, and ends with it
+	told     bool      // of what a standing decision has decided, Python knows this one
+}
+
+// known tells whether Python knows the flow.
+func (w *waiting) known(p *pendingTable) bool {
+	return w.stage == p.dials && (w.standing == nil || w.told)
 }
 
 // release frees what an entry that has left the table holds.
@@ -141,7 +150,7 @@ func (p *pendingTable) add(flow uint64, t tuple, id stack.TransportEndpointID, p
 		if old.isn == isn {
 			return 0
 		}
-		if old.stage == p.dials {
+		if old.known(p) {
 			abandoned = old.flow
 		}
 		p.removeLocked(old)
@@ -190,10 +199,13 @@ func (p *pendingTable) tell(limit int, now time.Time, take func(*events.Event)) 
 			}
 			if yields != nil {
 				gone := yields.what.(*waiting)
+				known := gone.known(p)
 				p.makeWayLocked(yields, rule, now)
-				event := gone.tuple.event(events.Abandoned, gone.flow)
-				take(&event)
-				told++
+				if known {
+					event := gone.tuple.event(events.Abandoned, gone.flow)
+					take(&event)
+					told++
+				}
 			}
 			if p.crowded[k] {
 				p.tokens[k].AllowN(now, 1)
@@ -370,7 +382,7 @@ func (p *pendingTable) reset(t tuple) uint64 {
 	if w == nil {
 		return 0
 	}
-	told := w.stage == p.dials
+	told := w.known(p)
 	p.removeLocked(w)
 	if !told {
 		return 0
@@ -418,6 +430,14 @@ func (p *pendingTable) unlinkLocked(w *waiting) {
 	delete(p.byFlow, w.flow)
 	if p.byTuple[w.tuple] == w {
 		delete(p.byTuple, w.tuple)
+	}
+	if d := w.dial; d != nil {
+		w.dial = nil
+		d.leave()
+	}
+	if s := w.standing; s != nil {
+		w.standing = nil
+		s.ended()
 	}
 	p.leaveLocked(w)
 }

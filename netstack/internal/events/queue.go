@@ -25,6 +25,11 @@ const (
 	NotHTTP            = 9
 	Crowded            = 10
 	Sniffed            = 11
+	Joined             = 12
+	DialEnded          = 13
+	DialSilent         = 14
+	Stood              = 15
+	StandingEnded      = 16
 )
 
 // Event is struct ns_event in Go's terms.

@@ -41,6 +41,8 @@ POINTERS = {
     "struct ns_event": ctypes.POINTER(abi.ns_event),
     "struct ns_datagram": ctypes.POINTER(abi.ns_datagram),
     "struct ns_stats": ctypes.POINTER(abi.ns_stats),
+    "struct ns_dialled": ctypes.POINTER(abi.ns_dialled),
+    "struct ns_stood": ctypes.POINTER(abi.ns_stood),
 }
 
 
@@ -112,7 +114,7 @@ class HeaderTests(SynchronousTestCase):
         structures = re.findall(r"struct (\w+) \{(.*?)\};", self.header, flags=re.DOTALL)
         self.assertEqual(
             {name for name, _ in structures},
-            {"ns_config", "ns_event", "ns_datagram", "ns_stats"},
+            {"ns_config", "ns_event", "ns_datagram", "ns_dialled", "ns_stood", "ns_stats"},
         )
         for name, body in structures:
             expected = []
