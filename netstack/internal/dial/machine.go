@@ -35,7 +35,7 @@ func (m *Machine) Begin(course *Course, request []byte, first int) {
 	m.enter()
 }
 
-// Take returns what is to be sent now, once.
+// Take returns what is to be sent now, once. It is called after Begin and each Receive.
 func (m *Machine) Take() []byte {
 	out := m.out
 	m.out = nil
