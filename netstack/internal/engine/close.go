@@ -59,6 +59,7 @@ const (
 func (e *Engine) Close() {
 	e.Quiesce()
 	e.pending.clear()
+	e.standing.close()
 	e.mu.Lock()
 	e.half.close()
 	e.mu.Unlock()

@@ -68,7 +68,7 @@ func equal(t *testing.T, what string, got []uint16, want ...uint16) {
 // Somebody who has all the flows that one may have under way gets the newest in, and
 // the longest-waiting is abandoned and counted; others are not touched.
 func TestNewestGetsIn(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v, withPace(8, hasty())))
 		p.synFrom(stranger(v, 1), 100)
 		p.settle()
@@ -87,7 +87,7 @@ func TestNewestGetsIn(t *testing.T) {
 // The programs of one user do not make way for those of another, who gets in; once there
 // are enough flows for the kernel to be asked.
 func TestUsersAreParties(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		w := newWorld(t, v, withPace(16, hasty()))
 		w.do(func(e *Engine) {
 			e.parties.askFrom = 4
@@ -121,7 +121,7 @@ func TestUsersAreParties(t *testing.T) {
 // counted; those of this machine and of known machines are not, and all is as before once
 // the queue has emptied.
 func TestOverrun(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		pace := newPace()
 		pace.crowdedFrom[strangers], pace.rate[strangers], pace.burst[strangers] = 1, 0.001, 1
 		w := newWorld(t, v, withPace(16, &pace))
@@ -174,7 +174,7 @@ func tupleSource(a netip.Addr) (source [16]byte) {
 
 // Whoever has too many is named to Python once, with how many there may be.
 func TestCrowdIsReported(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v, withPace(8, hasty())))
 		p.do(func(e *Engine) { e.pending.notices.interval = time.Hour })
 		for port := range uint16(8) {
@@ -199,7 +199,7 @@ func TestCrowdIsReported(t *testing.T) {
 
 // A flood of strangers leaves this machine a quarter of the dials.
 func TestFloodLeavesAQuarter(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v, withPace(16, hasty())))
 		for n := range 100 {
 			p.synFrom(stranger(v, n), 100)
@@ -258,7 +258,7 @@ func (p *player) drainNow() (ports []uint16) {
 // A flow that Python was not told of ends without an event, whether its app resets it,
 // asks anew, or it makes way.
 func TestUntoldFlowEndsSilently(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v, withPace(8, steady())))
 		for port := range uint16(4) {
 			p.synFrom(v.app(), 41000+port)
@@ -319,7 +319,7 @@ func TestTurns(t *testing.T) {
 
 // A SYN that waits for a dial to be old enough is told without a further packet.
 func TestTenureEnds(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		pace := newPace()
 		pace.tenureHere = 150 * time.Millisecond
 		p := newPlayer(newWorld(t, v, withPace(8, &pace)))
@@ -340,7 +340,7 @@ func TestTenureEnds(t *testing.T) {
 // A flow that waits for a place is told of when another is decided, whether it is
 // joined, refused or dropped, or its app gives up.
 func TestPlaceBecomesFree(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v, withPace(8, steady())))
 		var first []*client
 		for port := range uint16(4) {
@@ -457,7 +457,7 @@ func TestAnsweredDialsGoOn(t *testing.T) {
 
 // After Quiesce nothing is told of any more.
 func TestNothingToldAfterQuiesce(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v, withPace(8, steady())))
 		for port := range uint16(6) {
 			p.synFrom(v.app(), 41000+port)

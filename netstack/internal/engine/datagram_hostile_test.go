@@ -115,7 +115,7 @@ func TestMutatedDatagrams(t *testing.T) {
 	if testing.Short() {
 		packets = 2500
 	}
-	forEach(t, []variant{{Full, false, false}, {Full, true, true}, {Simple, true, false}, {Simple, false, true}}, func(t *testing.T, v variant) {
+	forEach(t, []variant{{mode: Full}, {mode: Full, vnet: true, six: true}, {mode: Simple, vnet: true}, {mode: Simple, six: true}}, func(t *testing.T, v variant) {
 		fds := openFDs(t)
 		w := newWorld(t, v)
 		p := newPlayer(w)

@@ -38,7 +38,7 @@ func (p *player) sendOdd(packet []byte, segment int) {
 }
 
 func vnetVariants() []variant {
-	return []variant{{Full, true, false}, {Full, true, true}, {Simple, true, false}, {Simple, true, true}}
+	return []variant{{mode: Full, vnet: true}, {mode: Full, vnet: true, six: true}, {mode: Simple, vnet: true}, {mode: Simple, vnet: true, six: true}}
 }
 
 // Datagrams that the kernel put into one packet leave as single ones, each whole:

@@ -28,6 +28,7 @@ type Engine struct {
 	events   *events.Queue
 	gateways gateways
 	pending  *pendingTable
+	standing *standings
 	parties  *parties
 
 	endAsking func()
@@ -69,7 +70,8 @@ func Open(config Config) (*Engine, error) {
 		overrun:  newOverrunLimit(),
 	}
 	notices := newNotices(func(event events.Event) { e.events.PostLazy(event) })
-	e.pending = newPendingTable(config.PendingLimit, config.pace(), notices)
+	e.standing = newStandings(func(event events.Event) { e.events.PostLazy(event) })
+	e.pending = newPendingTable(config.PendingLimit, config.pace(), notices, e.standing)
 	e.half = newHandshakes(notices, config.HalfOpenLimit, config.HalfOpen, e.lookAtHalfOpen)
 	var err error
 	if e.events, err = events.New(); err != nil {
@@ -183,6 +185,8 @@ func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.Pa
 	e.mu.Lock()
 	_, opening := e.opening[t]
 	full := e.full(party.class.isHere())
+	var begun *waiting
+	var by *standing
 	var abandoned uint64
 	switch {
 	case opening || e.quiesced:
@@ -190,9 +194,12 @@ func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.Pa
 		e.dropFlowLimit.Add(1)
 	default:
 		e.nextFlow++
-		abandoned = e.pending.add(e.nextFlow, t, id, packet, party, now)
+		begun, by, abandoned = e.pending.add(e.nextFlow, t, id, packet, party, now)
 	}
 	e.mu.Unlock()
+	if begun != nil {
+		e.beginDial(begun, by.course, by.request, by)
+	}
 	if abandoned != 0 {
 		e.post(t.event(events.Abandoned, abandoned))
 	}

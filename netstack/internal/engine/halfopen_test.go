@@ -20,7 +20,7 @@ var isSYNACK = hasFlag(header.TCPFlagSyn | header.TCPFlagAck)
 // leaves no goroutine and no fd.
 func TestHalfOpenEnds(t *testing.T) {
 	const after = 300 * time.Millisecond
-	forEach(t, everyVariant(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(everyVariant()), func(t *testing.T, v variant) {
 		w := newWorld(t, v, func(c *Config) { c.HalfOpen = after })
 		p := newPlayer(w)
 		goroutines, fds := runtime.NumGoroutine(), openFDs(t)
@@ -51,7 +51,7 @@ func TestHalfOpenEnds(t *testing.T) {
 // An app that answers in time keeps its flow, however long that lasts.
 func TestHalfOpenIsOver(t *testing.T) {
 	const after = 100 * time.Millisecond
-	forEach(t, corners(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(corners()), func(t *testing.T, v variant) {
 		a := newApp(newWorld(t, v, func(c *Config) { c.HalfOpen = after }))
 		j := a.open(nil)
 		// The time of one that began later shows that the first one's is over.
@@ -67,7 +67,7 @@ func TestHalfOpenIsOver(t *testing.T) {
 // With as many half-open flows as one may have, one more is joined all the same:
 // the one that has waited longest ends, with ECONNABORTED.
 func TestHalfOpenLimit(t *testing.T) {
-	forEach(t, corners(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(corners()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v, func(c *Config) { c.HalfOpenLimit = 6 }))
 		var flows []uint64
 		var last *client
@@ -93,7 +93,7 @@ func TestHalfOpenLimit(t *testing.T) {
 // The app of a flow that was given up gets a reset for its late answer, and may ask
 // again with the same port.
 func TestAfterHalfOpen(t *testing.T) {
-	forEach(t, corners(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(corners()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v, func(c *Config) { c.HalfOpenLimit = 1 }))
 		c := p.client(40001)
 		c.syn()

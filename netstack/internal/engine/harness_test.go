@@ -48,10 +48,15 @@ type variant struct {
 	mode Mode
 	vnet bool
 	six  bool
+
+	// standing: flows to where a player's go are dialled by a standing decision, see
+	// standingPath.
+	standing bool
 }
 
 func (v variant) String() string {
-	return pick(v.mode == Full, "full", "simple") + pick(v.vnet, "-vnet", "-plain") + pick(v.six, "-6", "-4")
+	name := pick(v.mode == Full, "full", "simple") + pick(v.vnet, "-vnet", "-plain") + pick(v.six, "-6", "-4")
+	return name + pick(v.standing, "-standing", "")
 }
 
 func (v variant) app() netip.Addr     { return pick(v.six, appAddress6, appAddress4) }
@@ -70,7 +75,7 @@ func everyVariant() (all []variant) {
 	for _, mode := range []Mode{Full, Simple} {
 		for _, vnet := range []bool{false, true} {
 			for _, six := range []bool{false, true} {
-				all = append(all, variant{mode, vnet, six})
+				all = append(all, variant{mode: mode, vnet: vnet, six: six})
 			}
 		}
 	}
@@ -78,10 +83,23 @@ func everyVariant() (all []variant) {
 }
 
 // families is both families, for what does not depend on the rest.
-func families() []variant { return []variant{{Full, false, false}, {Full, false, true}} }
+func families() []variant { return []variant{{mode: Full}, {mode: Full, six: true}} }
 
 // corners is each value of each dimension once.
-func corners() []variant { return []variant{{Full, true, false}, {Simple, false, true}} }
+func corners() []variant {
+	return []variant{{mode: Full, vnet: true}, {mode: Simple, six: true}}
+}
+
+// everyPath is these variants with Python asked about each flow, and again with a standing
+// decision: the limits are the same.
+func everyPath(variants []variant) (all []variant) {
+	for _, v := range variants {
+		all = append(all, v)
+		v.standing = true
+		all = append(all, v)
+	}
+	return all
+}
 
 func forEach(t *testing.T, variants []variant, f func(*testing.T, variant)) {
 	t.Helper()
@@ -105,6 +123,8 @@ type world struct {
 	// as the reactor does when it is busy. Set on the pump's thread.
 	lend bool
 	lent bool
+
+	path *standingPath // nil: all flows are Python's
 
 	wake  int
 	calls chan func()
@@ -143,6 +163,9 @@ func newWorld(t *testing.T, v variant, options ...func(*Config)) *world {
 	must(t, err)
 	w.engine, err = Open(config)
 	must(t, err)
+	if v.standing {
+		w.path = newStandingPath(w)
+	}
 	go w.pump()
 	t.Cleanup(w.close)
 	return w
@@ -201,7 +224,7 @@ func (w *world) pump() {
 			}
 			w.lent = true
 		default:
-			if _, errno := w.engine.Pump(64); errno != 0 {
+			if _, errno := w.engine.Pump(pick(w.path != nil, 1, 64)); errno != 0 {
 				panic(errno)
 			}
 		}
@@ -212,6 +235,9 @@ func (w *world) pump() {
 
 func (w *world) drain() {
 	var taken []events.Event
+	if w.path != nil {
+		taken = w.path.look()
+	}
 	for w.engine.Drain(32, func(e *events.Event) { taken = append(taken, *e) }) > 0 {
 	}
 	if len(taken) == 0 {
@@ -270,6 +296,12 @@ func (w *world) event(kind uint32, n int) events.Event {
 	timer := time.AfterFunc(patience, w.changed.Broadcast)
 	defer timer.Stop()
 	deadline := time.Now().Add(patience)
+	if w.path != nil { // nothing signals what is only seen
+		eventually(w.t, fmt.Sprintf("event %d of kind %d", n, kind), func() bool {
+			w.do(func(*Engine) {})
+			return len(w.events(kind)) >= n
+		})
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for {
@@ -292,6 +324,7 @@ func (w *world) event(kind uint32, n int) events.Event {
 func (w *world) closed(flow uint64) (found events.Event) {
 	w.t.Helper()
 	eventually(w.t, "the flow's Closed event", func() bool {
+		w.do(func(*Engine) {})
 		for _, e := range w.events(events.Closed) {
 			if e.Flow == flow {
 				found = e

@@ -50,7 +50,8 @@ func (w *waiting) release() {
 
 // pendingTable holds the flows that wait, at two stages: those in the queue are a
 // packet and a record, and Python has not been told of them; those in the dials it
-// has been told of, and decides or dials.
+// has been told of, and decides or dials, or they are dialled by a standing decision
+// and Python is told only if that fails.
 //
 // Rules
 //   - A repeated SYN of a waiting flow is no new flow. One with another
@@ -59,9 +60,12 @@ func (w *waiting) release() {
 //     app's RST, a new SYN, or a newcomer that it makes way for). A held one is taken
 //     by its flow, too, when that ends.
 //   - An Abandoned event follows only for a flow that was told of.
+//   - A flow is dialled by a standing decision if nobody has to wait or to make way for
+//     it, see beginsLocked. Otherwise it is told of when its turn comes, like all others.
 type pendingTable struct {
-	pace    pace
-	notices *notices
+	pace      pace
+	notices   *notices
+	standings *standings
 
 	mu      sync.Mutex
 	byFlow  map[uint64]*waiting
@@ -91,15 +95,16 @@ const lookAhead = 3
 // gaveWayLimit is twice what one program with 3,000 connects needs: 44 bytes each.
 const gaveWayLimit = 8192
 
-func newPendingTable(limit int, pace pace, notices *notices) *pendingTable {
+func newPendingTable(limit int, pace pace, notices *notices, standings *standings) *pendingTable {
 	p := &pendingTable{
-		pace:    pace,
-		notices: notices,
-		byFlow:  make(map[uint64]*waiting),
-		byTuple: make(map[tuple]*waiting),
-		queue:   newCrowd(limit),
-		dials:   newCrowd(limit),
-		gaveWay: make(map[tuple]uint32),
+		pace:      pace,
+		notices:   notices,
+		standings: standings,
+		byFlow:    make(map[uint64]*waiting),
+		byTuple:   make(map[tuple]*waiting),
+		queue:     newCrowd(limit),
+		dials:     newCrowd(limit),
+		gaveWay:   make(map[tuple]uint32),
 	}
 	for k := range classes {
 		p.tokens[k] = rate.NewLimiter(pace.rate[k], pace.burst[k])
@@ -107,42 +112,59 @@ func newPendingTable(limit int, pace pace, notices *notices) *pendingTable {
 	return p
 }
 
-// add puts the flow of a SYN into the queue, unless the SYN is a repetition. It
-// returns the flow that the SYN ends, if Python was told of it, or 0.
-func (p *pendingTable) add(flow uint64, t tuple, id stack.TransportEndpointID, packet *stack.PacketBuffer, party party, now time.Time) (abandoned uint64) {
+// add puts the flow of a SYN into the queue, unless the SYN is a repetition; or into the
+// dials, to be dialled by a standing decision: then it returns both. abandoned is the flow
+// that the SYN ends, if Python was told of it, or 0.
+func (p *pendingTable) add(flow uint64, t tuple, id stack.TransportEndpointID, packet *stack.PacketBuffer, party party, now time.Time) (begun *waiting, by *standing, abandoned uint64) {
 	isn := header.TCP(packet.TransportHeader().Slice()).SequenceNumber()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if old := p.byTuple[t]; old != nil {
 		if old.isn == isn {
-			return 0
+			return nil, nil, 0
 		}
 		if old.known(p) {
 			abandoned = old.flow
 		}
 		p.removeLocked(old)
 	}
-	w := &waiting{flow: flow, tuple: t, id: id, packet: packet.IncRef(), isn: isn, party: party, stage: p.queue}
+	w := &waiting{flow: flow, tuple: t, id: id, packet: packet.IncRef(), isn: isn, party: party}
 	if old, ok := p.gaveWay[t]; ok {
 		delete(p.gaveWay, t)
 		if old == isn {
-			party.class = again
+			w.party.class = again
 		}
 	}
-	if yields, rule := p.queue.yields(party); yields != nil {
-		if party.class == strangers && rule != ruleParty {
+	p.byFlow[flow] = w
+	p.byTuple[t] = w
+	if by = p.beginsLocked(w.party, &t, now); by != nil {
+		w.standing = by
+		p.toDialsLocked(w, now)
+		return w, by, abandoned
+	}
+	p.toQueueLocked(w, now)
+	return nil, nil, abandoned
+}
+
+func (p *pendingTable) toQueueLocked(w *waiting, now time.Time) {
+	k := w.party.class
+	if yields, rule := p.queue.yields(w.party); yields != nil {
+		if k == strangers && rule != ruleParty {
 			p.overrun.Store(true)
 		}
 		p.makeWayLocked(yields, rule, now)
 	}
-	p.byFlow[flow] = w
-	p.byTuple[t] = w
-	w.member = p.queue.enter(party, w, now)
+	w.stage = p.queue
+	w.member = p.queue.enter(w.party, w, now)
 	p.queued.Add(1)
-	if p.queue.count[party.class] >= p.pace.crowdedFrom[party.class] {
-		p.crowded[party.class] = true
+	if p.queue.count[k] >= p.pace.crowdedFrom[k] {
+		p.crowded[k] = true
 	}
-	return abandoned
+}
+
+func (p *pendingTable) toDialsLocked(w *waiting, now time.Time) {
+	w.stage = p.dials
+	w.member = p.dials.enter(w.party, w, now)
 }
 
 // tell calls take with a request for each flow whose turn it is, and with the end of
@@ -248,8 +270,7 @@ func (p *pendingTable) beginLocked(l *line, now time.Time) *waiting {
 	p.queue.turns[l.party.class].MoveToBack(l.turn)
 	w := m.what.(*waiting)
 	p.leaveLocked(w)
-	w.stage = p.dials
-	w.member = p.dials.enter(w.party, w, now)
+	p.toDialsLocked(w, now)
 	return w
 }
 
@@ -295,7 +316,7 @@ func (p *pendingTable) hold(flow uint64, h *heldFlow, full func(party) bool) (*w
 	defer p.mu.Unlock()
 	w := p.byFlow[flow]
 	switch {
-	case w == nil || w.stage != p.dials:
+	case w == nil || !w.known(p):
 		return nil, nil, unix.ENOENT
 	case w.held != nil:
 		return nil, nil, unix.EALREADY

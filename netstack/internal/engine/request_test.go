@@ -13,7 +13,7 @@ import (
 // A SYN becomes one request that names its flow, and the app hears nothing
 // before the decision.
 func TestSYNBecomesARequest(t *testing.T) {
-	forEach(t, everyVariant(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(everyVariant()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v))
 		c := p.client(40001)
 		c.syn()
@@ -31,7 +31,7 @@ func TestSYNBecomesARequest(t *testing.T) {
 
 // The same SYN again is no second request.
 func TestRepeatedSYN(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v))
 		c := p.client(40001)
 		for range 3 {
@@ -46,7 +46,7 @@ func TestRepeatedSYN(t *testing.T) {
 
 // A SYN with another sequence number ends the waiting flow and is a new one.
 func TestSYNWithAnotherISN(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v))
 		c := p.client(40001)
 		c.syn()
@@ -73,7 +73,7 @@ func TestSYNWithAnotherISN(t *testing.T) {
 
 // A reset of a waiting flow abandons it, and nothing answers a reset.
 func TestResetOfAWaitingFlow(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v))
 		c := p.client(40001)
 		c.syn()
@@ -152,7 +152,7 @@ func TestSegmentOfNoFlow(t *testing.T) {
 
 // A SYN beyond the flow limit is turned away and counted.
 func TestFlowLimit(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v, func(c *Config) { c.FlowLimit = 2 }))
 		for i := range 2 {
 			p.client(uint16(42000 + i)).syn()
@@ -168,7 +168,7 @@ func TestFlowLimit(t *testing.T) {
 
 // Other machines leave an eighth of all flows to this one.
 func TestFlowReserve(t *testing.T) {
-	forEach(t, families(), func(t *testing.T, v variant) {
+	forEach(t, everyPath(families()), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v, func(c *Config) { c.FlowLimit = 8 }))
 		told := 0
 		ask := func(source netip.Addr, port uint16) (joined bool) {

@@ -1,39 +1,279 @@
 package engine
 
 import (
+	"container/list"
+	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"nanotun/netstack/internal/dial"
+	"nanotun/netstack/internal/events"
 )
 
-// Stood is struct ns_stood in Go's terms, field by field.
+const (
+	// standingLimit is how many standing decisions there are at a time. With what asks
+	// for its destination each takes 400 bytes, and a browser has a few hundred.
+	standingLimit = 65536
+
+	// stoodDelay is how long what was counted may wait for Python, which a busy engine
+	// would otherwise wake for each lot of flows that it dials.
+	stoodDelay = time.Second
+
+	// expiryDelay is how late Python may hear that a standing decision has expired: all
+	// of them are looked at then. No flow is dialled by one that has.
+	expiryDelay = 10 * time.Second
+)
+
+// standingKey is what a standing decision is about.
+type standingKey struct {
+	host      [16]byte // IPv4 in the first four bytes
+	port      uint16
+	six, ours bool
+}
+
+func standingKeyOf(t *tuple, ours bool) standingKey {
+	return standingKey{host: t.destination, port: t.destinationPort, six: t.six, ours: ours}
+}
+
+// standing is one standing decision: flows of this machine, or those of others, to one
+// destination are dialled without a question.
+type standing struct {
+	all     *standings
+	number  uint64
+	key     standingKey
+	course  *dial.Course
+	request []byte
+	until   time.Time // zero: it does not expire
+
+	place   *list.Element // in standings.order; nil: it is over, and only its flows are left
+	flows   int           // those that are dialled, half-open or established
+	counted Stood         // since it was told
+	dirty   bool          // in standings.dirty
+}
+
+// Stood is struct ns_stood in Go's terms, field by field: what the flows of a standing
+// decision did since the last time.
 type Stood struct {
 	Number          uint64
 	Decided, Joined uint64
-	Microseconds    uint64
-	Address, Over   uint32
+	Microseconds    uint64 // that the joined ones took to dial, together
+	Address         uint32 // the number of the last one's
+	Over            uint32 // 1: the decision and all of its flows are gone
 }
 
-// standing is a decision for every flow to one destination.
-type standing struct {
-	number uint64
+// standings has the standing decisions.
+//
+// Rules
+//   - A decision is over when it was withdrawn, replaced, has expired, or made room for
+//     another. No flow begins by it from then on, and those that have begun go on.
+//   - A StandingEnded event follows once it is over and has no flows: one for each
+//     decision, and nothing is counted after it.
+//   - What was counted is there for take before the event about it is posted.
+type standings struct {
+	post        func(events.Event)
+	limit       int
+	stoodDelay  time.Duration
+	expiryDelay time.Duration
+
+	mu      sync.Mutex
+	last    uint64
+	entries map[standingKey]*standing
+	order   list.List   // of *standing, the one that was used last first
+	dirty   []*standing // whose counts are not 0
+	telling *time.Timer // nil: Python knows that there are some, or there are none
+	expiry  *time.Timer
+	due     time.Time // when expiry goes off; zero: it does not
+	closed  bool
 }
 
-// joined counts a flow that its dial has joined. Engine.mu is held.
-func (s *standing) joined(took time.Duration, address int) {}
-
-// ended is called for each of its flows, once: when it ends or is given up, joined or not.
-// Engine.mu or pendingTable.mu is held.
-func (s *standing) ended() {}
-
-// Stand lets all flows to a destination be dialled without a question, and returns the
-// number of this decision.
-func (e *Engine) Stand(destination [16]byte, port uint16, six, ours bool, course uint32, request []byte, lasts time.Duration) (number uint64, err error) {
-	return 0, unix.ENOSYS
+func newStandings(post func(events.Event)) *standings {
+	return &standings{
+		post: post, limit: standingLimit, stoodDelay: stoodDelay, expiryDelay: expiryDelay,
+		entries: make(map[standingKey]*standing),
+	}
 }
 
-// Withdraw ends all standing decisions.
-func (e *Engine) Withdraw() {}
+// stand adds a decision, which holds for so long, or until it is withdrawn if that is 0.
+func (s *standings) stand(key standingKey, course *dial.Course, request []byte, lasts time.Duration, now time.Time) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.entries[key]; old != nil {
+		s.endLocked(old)
+	} else if len(s.entries) >= s.limit {
+		s.endLocked(s.order.Back().Value.(*standing))
+	}
+	s.last++
+	d := &standing{all: s, number: s.last, key: key, course: course, request: request}
+	d.counted.Number = d.number
+	d.place = s.order.PushFront(d)
+	s.entries[key] = d
+	if lasts > 0 {
+		d.until = now.Add(lasts)
+		s.armLocked(d.until, now)
+	}
+	return d.number
+}
 
-// Stood moves what was counted to the array, and returns how much of it was filled.
-func (e *Engine) Stood(into []Stood) int { return 0 }
+// begin finds the decision for a flow, which is dialled by it from then on. nil: there is
+// none.
+func (s *standings) begin(key standingKey, now time.Time) *standing {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.entries[key]
+	if d == nil {
+		return nil
+	}
+	if d.expired(now) {
+		s.endLocked(d)
+		return nil
+	}
+	s.order.MoveToFront(d.place)
+	d.flows++
+	d.counted.Decided++
+	s.countedLocked(d)
+	return d
+}
+
+// joined counts a flow whose dial took so long and came to the address of this number.
+func (d *standing) joined(took time.Duration, address int) {
+	s := d.all
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.counted.Joined++
+	d.counted.Microseconds += uint64(took.Microseconds())
+	d.counted.Address = uint32(address)
+	s.countedLocked(d)
+}
+
+// ended is called once for each flow that has begun, when it is gone or Python joins it.
+func (d *standing) ended() {
+	s := d.all
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.flows--
+	s.lookLocked(d)
+}
+
+// withdraw ends all decisions.
+func (s *standings) withdraw() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.order.Front()
+	s.entries = make(map[standingKey]*standing)
+	for ; old != nil; old = s.order.Front() {
+		d := old.Value.(*standing)
+		s.order.Remove(old)
+		d.place = nil
+		s.lookLocked(d)
+	}
+}
+
+// take moves what was counted to an array, and returns how much of it was filled.
+func (s *standings) take(into []Stood) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := min(len(into), len(s.dirty))
+	for i, d := range s.dirty[:n] {
+		if d.place == nil && d.flows == 0 {
+			d.counted.Over = 1
+		}
+		into[i] = d.counted
+		d.counted, d.dirty = Stood{Number: d.number}, false
+	}
+	s.dirty = append(s.dirty[:0], s.dirty[n:]...)
+	if len(s.dirty) == 0 {
+		s.dirty = nil
+	}
+	return n
+}
+
+func (s *standings) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.entries)
+}
+
+func (s *standings) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, timer := range []*time.Timer{s.telling, s.expiry} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+}
+
+func (d *standing) expired(now time.Time) bool { return !d.until.IsZero() && !now.Before(d.until) }
+
+func (s *standings) endLocked(d *standing) {
+	delete(s.entries, d.key)
+	s.order.Remove(d.place)
+	d.place = nil
+	s.lookLocked(d)
+}
+
+// lookLocked tells Python of a decision that has ended just now, if it has.
+func (s *standings) lookLocked(d *standing) {
+	if d.place == nil && d.flows == 0 {
+		s.post(events.Event{Kind: events.StandingEnded, Flow: d.number})
+	}
+}
+
+// countedLocked puts a decision among those whose counts are to be told.
+func (s *standings) countedLocked(d *standing) {
+	if d.dirty {
+		return
+	}
+	d.dirty = true
+	s.dirty = append(s.dirty, d)
+	if s.telling == nil && !s.closed {
+		s.telling = time.AfterFunc(s.stoodDelay, s.tell)
+	}
+}
+
+// tell is called by the timer.
+func (s *standings) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.telling = nil
+	if len(s.dirty) > 0 && !s.closed {
+		s.post(events.Event{Kind: events.Stood})
+	}
+}
+
+// armLocked sets the timer for decisions that expire then.
+func (s *standings) armLocked(until, now time.Time) {
+	if earliest := now.Add(s.expiryDelay); until.Before(earliest) {
+		until = earliest
+	}
+	if s.closed || !s.due.IsZero() && !until.Before(s.due) {
+		return
+	}
+	s.due = until
+	if s.expiry == nil {
+		s.expiry = time.AfterFunc(until.Sub(now), s.expire)
+	} else {
+		s.expiry.Reset(until.Sub(now))
+	}
+}
+
+// expire is called by the timer.
+func (s *standings) expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.due = time.Time{}
+	var next time.Time
+	for _, d := range s.entries {
+		switch {
+		case d.until.IsZero():
+		case d.expired(now):
+			s.endLocked(d)
+		case next.IsZero() || d.until.Before(next):
+			next = d.until
+		}
+	}
+	if !next.IsZero() {
+		s.armLocked(next, now)
+	}
+}

@@ -38,9 +38,15 @@ func newUpstream(t *testing.T) upstream {
 	return u
 }
 
-// join joins a flow to a new upstream, on the pump's thread.
+// join joins a flow to a new upstream, on the pump's thread; or has its dial succeed, if it
+// is dialled by a standing decision.
 func (w *world) join(flow uint64, leftover []byte) *net.TCPConn {
 	w.t.Helper()
+	if w.path != nil {
+		if conn := w.path.answer(flow, leftover); conn != nil {
+			return conn
+		}
+	}
 	u := newUpstream(w.t)
 	var err error
 	w.do(func(e *Engine) { err = e.Join(flow, u.fd, leftover) })

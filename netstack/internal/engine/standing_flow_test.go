@@ -1,0 +1,694 @@
+package engine
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/netip"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"nanotun/netstack/internal/dial"
+	"nanotun/netstack/internal/events"
+)
+
+// socksServer is a SOCKS5 proxy that the test plays: its connections are given to the test
+// once they have asked for their destination.
+type socksServer struct {
+	t        *testing.T
+	listener *net.TCPListener
+	asked    chan *net.TCPConn
+}
+
+// socksAsks is what asks it for 192.0.2.1, port 80.
+var socksAsks = []byte{5, 1, 0, 1, 192, 0, 2, 1, 0, 80}
+
+// socksGrants and socksRefuses are its answers.
+var (
+	socksGrants  = []byte{5, 0, 0, 1, 0, 0, 0, 0, 0, 0}
+	socksRefuses = []byte{5, 5, 0, 1, 0, 0, 0, 0, 0, 0}
+)
+
+func newSocksServer(t *testing.T) *socksServer {
+	t.Helper()
+	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	must(t, err)
+	s := &socksServer{t: t, listener: listener, asked: make(chan *net.TCPConn, 1000)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := listener.AcceptTCP()
+			if err != nil {
+				return
+			}
+			_ = conn.SetDeadline(time.Now().Add(4 * patience))
+			said := make([]byte, 3)
+			if _, err := io.ReadFull(conn, said); err == nil && bytes.Equal(said, []byte{5, 1, 0}) {
+				_, _ = conn.Write([]byte{5, 0})
+				said = make([]byte, len(socksAsks))
+				if _, err := io.ReadFull(conn, said); err == nil && bytes.Equal(said, socksAsks) {
+					s.asked <- conn
+					continue
+				}
+			}
+			_ = conn.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		s.close()
+		<-done
+	})
+	return s
+}
+
+// close closes what the test has not taken.
+func (s *socksServer) close() {
+	_ = s.listener.Close()
+	for len(s.asked) > 0 {
+		_ = (<-s.asked).Close()
+	}
+}
+
+func (s *socksServer) course(patience time.Duration) []byte {
+	return courseTo(s.listener.Addr(), patience,
+		courseStep{send: []byte{5, 1, 0}, mask: []byte{0xff, 0xff}, value: []byte{5, 0}},
+		courseStep{own: 1, tail: 1, mask: []byte{0xff, 0xff, 0, 0}, value: []byte{5, 0, 0, 0}})
+}
+
+// next is the next connection that has asked.
+func (s *socksServer) next() *net.TCPConn {
+	s.t.Helper()
+	select {
+	case conn := <-s.asked:
+		s.t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	case <-time.After(patience):
+		s.t.Fatalf("nobody asks the proxy\n%s", stacks())
+		return nil
+	}
+}
+
+// grant has the next one succeed.
+func (s *socksServer) grant() *net.TCPConn {
+	s.t.Helper()
+	conn := s.next()
+	_, err := conn.Write(socksGrants)
+	must(s.t, err)
+	return conn
+}
+
+// standingWorld is a world with a SOCKS5 proxy for this machine's flows.
+type standingWorld struct {
+	*player
+	proxy  *socksServer
+	number uint64 // of the decision
+}
+
+func newStandingWorld(t *testing.T, v variant, silentAfter time.Duration, options ...func(*Config)) *standingWorld {
+	t.Helper()
+	s := &standingWorld{proxy: newSocksServer(t), player: newPlayer(newWorld(t, v, options...))}
+	s.do(func(e *Engine) { s.number = s.stand(e, true, s.proxy.course(silentAfter), socksAsks, 0) })
+	return s
+}
+
+// stood takes what was counted.
+func (w *world) stood() (all []Stood) {
+	w.t.Helper()
+	w.do(func(e *Engine) {
+		all = make([]Stood, 10)
+		all = all[:e.Stood(all)]
+	})
+	return all
+}
+
+// tellsNothing fails if there was an event of another kind than these.
+func (w *world) tellsNothing(but ...uint32) {
+	w.t.Helper()
+	w.do(func(*Engine) {})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, event := range w.log {
+		if !slices.Contains(but, event.Kind) {
+			w.t.Errorf("event %+v", event)
+		}
+	}
+}
+
+// A flow with a standing decision is joined and carried without an event about it; what
+// became of it is counted, and that is told.
+func TestStandingFlowIsJoined(t *testing.T) {
+	forEach(t, everyVariant(), func(t *testing.T, v variant) {
+		a := newApp(newWorld(t, v))
+		a.do(func(e *Engine) { e.standing.stoodDelay = 0 })
+		proxy := newSocksServer(t)
+		var number uint64
+		a.do(func(e *Engine) { number = a.stand(e, true, proxy.course(0), socksAsks, 0) })
+		began := time.Now()
+		up := make(chan *net.TCPConn, 1)
+		go func() { up <- proxy.grant() }()
+		conn := a.mustDial(443)
+		took := time.Since(began)
+		exchange(t, conn, <-up, 100_000, 100_000)
+		eventually(t, "the flow to end", func() bool { s := a.stats(); return s.Flows == 0 && s.FlowsTotal == 1 && s.BytesUp == 100_000 })
+		a.event(events.Stood, 1)
+		a.tellsNothing(events.Stood)
+		all := a.stood()
+		if len(all) != 1 || all[0].Microseconds == 0 || all[0].Microseconds > uint64(took.Microseconds()) {
+			t.Fatalf("counted %+v", all)
+		}
+		all[0].Microseconds = 0
+		if want := (Stood{Number: number, Decided: 1, Joined: 1}); all[0] != want {
+			t.Errorf("counted %+v, not %+v", all[0], want)
+		}
+	})
+}
+
+// A decision about this machine's flows is none about those of others, and the other way
+// round; nor about another port.
+func TestStandingIsForOneSide(t *testing.T) {
+	forEach(t, families(), func(t *testing.T, v variant) {
+		for _, ours := range []bool{true, false} {
+			p := newPlayer(newWorld(t, v))
+			proxy := newSocksServer(t)
+			p.do(func(e *Engine) { p.stand(e, ours, proxy.course(0), socksAsks, 0) })
+			p.synFrom(pick(ours, v.app(), stranger(v, 1)), 1001)
+			p.settle()
+			proxy.next()
+			p.synFrom(pick(ours, stranger(v, 1), v.app()), 1002)
+			p.event(events.TCPRequest, 1)
+			other := p.client(1003)
+			other.local = netip.AddrPortFrom(pick(ours, v.app(), stranger(v, 1)), 1003)
+			other.remote = netip.AddrPortFrom(v.far(), 80)
+			other.syn()
+			p.event(events.TCPRequest, 2)
+			equal(t, "told", p.ports(events.TCPRequest), 1002, 1003)
+		}
+	})
+}
+
+// A dial that has begun goes on when its decision is withdrawn, and the next flow is a
+// request; the decision's end is told after that of its flow.
+func TestWithdrawInTheMiddle(t *testing.T) {
+	forEach(t, families(), func(t *testing.T, v variant) {
+		s := newStandingWorld(t, v, 0)
+		c := s.client(40001)
+		c.syn()
+		conn := s.proxy.next()
+		s.do(func(e *Engine) { e.Withdraw() })
+		s.client(40002).syn()
+		s.event(events.TCPRequest, 1)
+		_, err := conn.Write(socksGrants)
+		must(t, err)
+		c.answerSYNACK()
+		c.transmit(header.TCPFlagAck|header.TCPFlagPsh, []byte("hello"))
+		readExactly(t, conn, []byte("hello"))
+		s.tellsNothing(events.TCPRequest)
+		c.transmit(header.TCPFlagRst|header.TCPFlagAck, nil)
+		if e := s.event(events.StandingEnded, 1); e.Flow != s.number {
+			t.Errorf("%d has ended, not %d", e.Flow, s.number)
+		}
+		all := s.stood()
+		if len(all) != 1 || all[0].Decided != 1 || all[0].Joined != 1 || all[0].Over != 1 {
+			t.Errorf("counted %+v", all)
+		}
+		s.tellsNothing(events.TCPRequest, events.StandingEnded)
+	})
+}
+
+// When the time of a decision is over, the next flow is a request.
+func TestStandingDecisionExpires(t *testing.T) {
+	s := newStandingWorld(t, families()[0], 0)
+	s.do(func(e *Engine) { s.number = s.stand(e, true, s.proxy.course(0), socksAsks, time.Millisecond) })
+	port := uint16(40000)
+	eventually(t, "the time to be over", func() bool {
+		port++
+		s.client(port).syn()
+		return len(s.events(events.TCPRequest)) > 0
+	})
+}
+
+// A dial that fails is told with the decision's number and the flow's ends. The flow waits
+// on, is Python's from then on, and can have any decision.
+func TestStandingDialFails(t *testing.T) {
+	type way func(t *testing.T, s *standingWorld, c *client, flow uint64)
+	ways := map[string]way{
+		"refused": func(t *testing.T, s *standingWorld, c *client, flow uint64) {
+			s.do(func(e *Engine) { must(t, e.Refuse(flow, RefuseReset)) })
+			c.mine("a reset", hasFlag(header.TCPFlagRst))
+			s.tellsNothing(events.DialEnded)
+		},
+		"joined": func(t *testing.T, s *standingWorld, c *client, flow uint64) {
+			up := s.join(flow, nil)
+			c.answerSYNACK()
+			c.transmit(header.TCPFlagRst|header.TCPFlagAck, nil)
+			s.closed(flow)
+			_ = up.Close()
+			s.tellsNothing(events.DialEnded, events.Closed)
+		},
+		"dialled again": func(t *testing.T, s *standingWorld, c *client, flow uint64) {
+			s.do(func(e *Engine) {
+				course, err := e.Course(s.proxy.course(0))
+				must(t, err)
+				must(t, e.Dial(flow, uint32(course), -1, 0, socksAsks))
+			})
+			s.proxy.grant()
+			s.event(events.Joined, 1)
+			c.answerSYNACK()
+			c.transmit(header.TCPFlagRst|header.TCPFlagAck, nil)
+			s.closed(flow)
+			s.tellsNothing(events.DialEnded, events.Joined, events.Closed)
+		},
+		"abandoned": func(t *testing.T, s *standingWorld, c *client, flow uint64) {
+			c.seq++
+			c.transmit(header.TCPFlagRst, nil)
+			if e := s.event(events.Abandoned, 1); e.Flow != flow {
+				t.Errorf("flow %d is abandoned", e.Flow)
+			}
+			s.tellsNothing(events.DialEnded, events.Abandoned)
+		},
+	}
+	forEach(t, families(), func(t *testing.T, v variant) {
+		for name, end := range ways {
+			t.Run(name, func(t *testing.T) {
+				s := newStandingWorld(t, v, 0)
+				c := s.client(40001)
+				c.syn()
+				conn := s.proxy.next()
+				_, err := conn.Write(socksRefuses)
+				must(t, err)
+				event := s.event(events.DialEnded, 1)
+				want := pick(v.six, "6/6 [fdfe:dcba:9876::2]:40001 > [2001:db8::7]:443", "4/6 198.18.0.2:40001 > 203.0.113.7:443")
+				if got := describe(event); got != want || event.BytesUp != s.number || event.Flow == 0 {
+					t.Errorf("flow %d of decision %d is %s", event.Flow, event.BytesUp, got)
+				}
+				s.do(func(e *Engine) {
+					end, err := e.Dialled(event.Flow)
+					must(t, err)
+					if end.Kind != dial.HandedOn || !bytes.Equal(end.Received, append([]byte{5, 0}, socksRefuses...)) {
+						t.Errorf("%+v", end)
+					}
+					_ = unix.Close(end.FD)
+				})
+				s.silence()
+				end(t, s, c, event.Flow)
+				if all := s.stood(); len(all) != 1 || all[0].Decided != 1 || all[0].Joined != 0 {
+					t.Errorf("counted %+v", all)
+				}
+			})
+		}
+	})
+}
+
+// A dial that is silent for too long is told with the decision's number, and is Python's:
+// its success, its end and its app's reset are told.
+func TestStandingDialIsSilent(t *testing.T) {
+	forEach(t, families(), func(t *testing.T, v variant) {
+		for _, answers := range []bool{true, false} {
+			s := newStandingWorld(t, v, 20*time.Millisecond)
+			c := s.client(40001)
+			c.syn()
+			conn := s.proxy.next()
+			event := s.event(events.DialSilent, 1)
+			if event.BytesUp != s.number || event.SourcePort != 40001 {
+				t.Errorf("%+v", event)
+			}
+			if answers {
+				_, err := conn.Write(socksGrants)
+				must(t, err)
+				if e := s.event(events.DialEnded, 1); e.BytesUp != s.number || e.Flow != event.Flow {
+					t.Errorf("%+v", e)
+				}
+			}
+			c.seq++
+			c.transmit(header.TCPFlagRst, nil)
+			s.event(events.Abandoned, 1)
+			if all := s.stood(); len(all) != 1 || all[0].Joined != 0 {
+				t.Errorf("counted %+v", all)
+			}
+			s.do(func(e *Engine) { e.Withdraw() })
+			s.event(events.StandingEnded, 1)
+		}
+	})
+}
+
+// A flow that ends while it is dialled, and Python was not told of it, ends without a word,
+// and so does its dial.
+func TestUntoldDialEndsSilently(t *testing.T) {
+	forEach(t, families(), func(t *testing.T, v variant) {
+		s := newStandingWorld(t, v, 0)
+		reset, anew := s.client(40001), s.client(40002)
+		reset.syn()
+		first := s.proxy.next()
+		anew.syn()
+		second := s.proxy.next()
+		reset.seq++
+		reset.transmit(header.TCPFlagRst, nil)
+		anew.seq += 77777
+		anew.syn()
+		third := s.proxy.next()
+		expectReset(t, first)
+		expectReset(t, second)
+		_, err := third.Write(socksGrants)
+		must(t, err)
+		anew.answerSYNACK()
+		s.tellsNothing()
+		if n := s.stats().Pending; n != 0 {
+			t.Errorf("%d wait", n)
+		}
+	})
+}
+
+// Whatever becomes of the only flow of a decision, that decision's end is told exactly once:
+// with the flow's, or with its own if that comes later.
+func TestStandingEndsOnce(t *testing.T) {
+	const halfOpen = 50 * time.Millisecond
+	ends := map[string]func(s *standingWorld, c *client, conn *net.TCPConn){
+		"reset while it is dialled": func(s *standingWorld, c *client, conn *net.TCPConn) {
+			c.seq++
+			c.transmit(header.TCPFlagRst, nil)
+		},
+		"dropped after it failed": func(s *standingWorld, c *client, conn *net.TCPConn) {
+			_ = conn.Close()
+			flow := s.event(events.DialEnded, 1).Flow
+			s.do(func(e *Engine) { must(s.t, e.Drop(flow)) })
+		},
+		"joined by Python": func(s *standingWorld, c *client, conn *net.TCPConn) {
+			_ = conn.Close()
+			_ = s.join(s.event(events.DialEnded, 1).Flow, nil)
+		},
+		"joined by Python while it is dialled": func(s *standingWorld, c *client, conn *net.TCPConn) {
+			var flow uint64
+			s.do(func(e *Engine) {
+				for flow = range e.pending.byFlow {
+				}
+			})
+			_ = s.join(flow, nil)
+		},
+		"never completed": func(s *standingWorld, c *client, conn *net.TCPConn) {
+			_, err := conn.Write(socksGrants)
+			must(s.t, err)
+		},
+		"established and reset": func(s *standingWorld, c *client, conn *net.TCPConn) {
+			_, err := conn.Write(socksGrants)
+			must(s.t, err)
+			c.answerSYNACK()
+			c.transmit(header.TCPFlagRst|header.TCPFlagAck, nil)
+		},
+		"made way": func(s *standingWorld, c *client, conn *net.TCPConn) {
+			s.client(40002).syn()
+			s.event(events.TCPRequest, 1)
+		},
+		"past the flow limit": func(s *standingWorld, c *client, conn *net.TCPConn) {
+			s.do(func(e *Engine) {
+				e.mu.Lock()
+				defer e.mu.Unlock()
+				e.config.FlowLimit = 0
+			})
+			_, err := conn.Write(socksGrants)
+			must(s.t, err)
+		},
+		"past the end": func(s *standingWorld, c *client, conn *net.TCPConn) {
+			s.do(func(e *Engine) { e.Quiesce() })
+			_, err := conn.Write(socksGrants)
+			must(s.t, err)
+		},
+	}
+	for name, end := range ends {
+		for _, first := range []bool{false, true} {
+			t.Run(name+pick(first, " after it was withdrawn", ""), func(t *testing.T) {
+				s := newStandingWorld(t, families()[0], 0, withPace(2, hasty()), func(c *Config) { c.HalfOpen = halfOpen })
+				c := s.client(40001)
+				c.syn()
+				conn := s.proxy.next()
+				if first {
+					s.do(func(e *Engine) { e.Withdraw() })
+				}
+				s.tellsNothing()
+				end(s, c, conn)
+				if !first {
+					eventually(t, "the flow to end", func() (gone bool) {
+						s.do(func(e *Engine) {
+							e.standing.mu.Lock()
+							defer e.standing.mu.Unlock()
+							gone = e.standing.order.Front().Value.(*standing).flows == 0
+						})
+						return gone
+					})
+					if n := len(s.events(events.StandingEnded)); n != 0 {
+						t.Error("it ends before it is withdrawn")
+					}
+					s.do(func(e *Engine) { e.Withdraw() })
+				}
+				if e := s.event(events.StandingEnded, 1); e.Flow != s.number {
+					t.Errorf("%d ends", e.Flow)
+				}
+				if all := s.stood(); len(all) != 1 || all[0].Over != 1 {
+					t.Errorf("counted %+v", all)
+				}
+				s.do(func(e *Engine) { e.Withdraw() })
+				if n := len(s.events(events.StandingEnded)); n != 1 {
+					t.Errorf("it ends %d times", n)
+				}
+			})
+		}
+	}
+}
+
+// A flow does not come before those of its class that wait to be told of, nor a stranger's
+// before those of known machines; this machine's does not wait for others.
+func TestStandingWaitsItsTurn(t *testing.T) {
+	forEach(t, families(), func(t *testing.T, v variant) {
+		for _, c := range []struct {
+			name         string
+			waits, comes netip.Addr
+			begins       bool
+		}{
+			{"here, here", v.app(), v.app(), false},
+			{"stranger, stranger", stranger(v, 1), stranger(v, 2), false},
+			{"known, stranger", stranger(v, 9), stranger(v, 2), false},
+			{"stranger, known", stranger(v, 1), stranger(v, 9), true},
+			{"stranger, here", stranger(v, 1), v.app(), true},
+			{"here, stranger", v.app(), stranger(v, 1), true},
+		} {
+			p := newPlayer(newWorld(t, v))
+			proxy := newSocksServer(t)
+			p.do(func(e *Engine) {
+				e.parties.completed(&tuple{source: tupleSource(stranger(v, 9)), six: v.six}, time.Now())
+				for _, ours := range []bool{true, false} {
+					p.stand(e, ours, proxy.course(0), socksAsks, 0)
+				}
+				other := p.client(1001)
+				other.local = netip.AddrPortFrom(c.waits, 1001)
+				other.remote = netip.AddrPortFrom(v.far(), 80)
+				other.syn()
+				p.synFrom(c.comes, 1002)
+				e.lent.Store(true) // as if a loop had the device: nobody looks by himself
+				e.pump(64, false)
+				e.lent.Store(false)
+			})
+			if c.begins {
+				proxy.next()
+				p.settle()
+				equal(t, c.name, p.ports(events.TCPRequest), 1001)
+				continue
+			}
+			p.settle()
+			equal(t, c.name, p.ports(events.TCPRequest), 1001, 1002)
+			if n := len(p.stood()); n != 0 {
+				t.Errorf("%s: it was dialled", c.name)
+			}
+		}
+	})
+}
+
+// A flow that made way and asks again is told of at the rate of those.
+func TestStandingAgain(t *testing.T) {
+	forEach(t, families(), func(t *testing.T, v variant) {
+		pace := hasty()
+		pace.rate[again], pace.burst[again] = 0.001, 2
+		pace.tenureHere = time.Hour
+		s := newStandingWorld(t, v, 0, withPace(16, pace))
+		var all []*client
+		for port := range uint16(20) {
+			all = append(all, s.synFrom(v.app(), 41000+port))
+		}
+		s.settle()
+		if n := s.stats().DropSourceLimit; n != 4 {
+			t.Fatalf("%d made way", n)
+		}
+		s.do(func(e *Engine) { e.pending.clear() })
+		for _, c := range all {
+			c.syn()
+			s.settle()
+		}
+		counted := uint64(0)
+		for _, one := range s.stood() {
+			counted += one.Decided
+		}
+		told := len(s.events(events.TCPRequest))
+		if counted != 8+8 || told != 2 {
+			t.Errorf("%d dialled, %d told of", counted, told)
+		}
+	})
+}
+
+// A flood of strangers has the engine dial no more than Python would, however quickly the
+// proxy answers, and the rest waits as it does without a standing decision.
+func TestStandingFloodOfStrangers(t *testing.T) {
+	forEach(t, families(), func(t *testing.T, v variant) {
+		pace := newPace()
+		pace.rate[strangers], pace.burst[strangers] = 0.001, 10
+		p := newPlayer(newWorld(t, v, func(c *Config) { c.testPace = &pace }))
+		proxy := newSocksServer(t)
+		p.do(func(e *Engine) { p.stand(e, false, proxy.course(0), socksAsks, 0) })
+		for n := range 100 {
+			p.synFrom(stranger(v, n), 100)
+			p.settle()
+			if n < 10 {
+				proxy.grant()
+			}
+		}
+		if all := p.stood(); len(all) != 1 || all[0].Decided != 10 {
+			t.Errorf("counted %+v", all)
+		}
+		if n := len(p.events(events.TCPRequest)); n != 90 {
+			t.Errorf("%d are told of", n)
+		}
+	})
+}
+
+// However many SYNs come and however quickly the proxy answers, no more apps than that are
+// waited for; and no more flows are dialled than one party may have.
+func TestStandingFloodOfThisMachine(t *testing.T) {
+	forEach(t, families(), func(t *testing.T, v variant) {
+		s := newStandingWorld(t, v, 0, withPace(64, hasty()), func(c *Config) { c.HalfOpenLimit = 8 })
+		var granted []*net.TCPConn
+		for port := range uint16(40) {
+			s.synFrom(v.app(), 41000+port)
+			granted = append(granted, s.proxy.grant())
+			s.do(func(e *Engine) {
+				e.mu.Lock()
+				defer e.mu.Unlock()
+				if n := e.half.order.Len(); n > 4 {
+					t.Errorf("%d are half-open", n)
+				}
+			})
+		}
+		eventually(t, "all but four to be given up", func() bool { return s.stats().DropHalfOpen == 36 })
+		for _, conn := range granted[:36] {
+			expectReset(t, conn)
+		}
+		for port := range uint16(100) {
+			s.synFrom(v.app(), 42000+port)
+		}
+		s.settle()
+		if all := s.stood(); len(all) != 1 || all[0].Decided != 40+32 {
+			t.Errorf("counted %+v", all)
+		}
+		s.tellsNothing(events.TCPRequest, events.Abandoned, events.Crowded)
+	})
+}
+
+// While this machine's flows are a crowd, each that the engine has joined lets another one be
+// told of.
+func TestStandingJoinLetsAnotherBeTold(t *testing.T) {
+	forEach(t, families(), func(t *testing.T, v variant) {
+		pace := newPace()
+		pace.crowdedFrom[here], pace.rate[here], pace.burst[here] = 10, 0.001, 10
+		pace.turnElsewhere = 1
+		s := newStandingWorld(t, v, 0, withPace(1024, &pace))
+		for port := range uint16(3) {
+			s.synFrom(v.app(), 41000+port)
+		}
+		s.settle()
+		s.do(func(e *Engine) {
+			for port := range uint16(20) {
+				c := s.client(42000 + port)
+				c.remote = netip.AddrPortFrom(v.far(), 80)
+				c.syn()
+			}
+			e.lent.Store(true)
+			e.pump(200, false)
+			e.lent.Store(false)
+		})
+		s.event(events.TCPRequest, 10)
+		s.settle()
+		if n := len(s.events(events.TCPRequest)); n != 10 {
+			t.Errorf("%d are told of", n)
+		}
+		for i := range 3 {
+			s.proxy.grant()
+			s.event(events.TCPRequest, 11+i)
+		}
+	})
+}
+
+// Close with dials under way, unanswered SYN-ACKs and an established flow by a standing
+// decision ends all connections of the proxy, and leaves nothing.
+func TestCloseWithStandingDials(t *testing.T) {
+	forEach(t, corners(), func(t *testing.T, v variant) {
+		goroutines, fds := runtime.NumGoroutine(), openFDs(t)
+		t.Run("world", func(t *testing.T) {
+			s := newStandingWorld(t, v, 0)
+			established := s.client(40001)
+			established.syn()
+			conns := []*net.TCPConn{s.proxy.grant()}
+			established.answerSYNACK()
+			s.client(40002).syn()
+			conns = append(conns, s.proxy.grant())
+			for port := range uint16(10) {
+				s.client(41000 + port).syn()
+				conns = append(conns, s.proxy.next())
+			}
+			s.close()
+			for _, conn := range conns {
+				expectReset(t, conn)
+			}
+		})
+		settled(t, goroutines, fds)
+	})
+}
+
+// Decisions that come, go and are told of while flows begin, are joined and end in other
+// threads count each flow once.
+func TestStandingUnderWay(t *testing.T) {
+	const flows = 300
+	forEach(t, corners(), func(t *testing.T, v variant) {
+		w := newWorld(t, v, func(c *Config) { c.testPace = hasty() })
+		w.do(func(*Engine) { w.lend = true })
+		a := newApp(w)
+		proxy := newSocksServer(t)
+		go func() {
+			for range flows {
+				conn := proxy.grant()
+				_ = conn.CloseWrite()
+			}
+		}()
+		a.do(func(e *Engine) { a.stand(e, true, proxy.course(0), socksAsks, 0) })
+		decided, joined := uint64(0), uint64(0)
+		count := func() {
+			for _, one := range a.stood() {
+				decided += one.Decided
+				joined += one.Joined
+			}
+		}
+		for range flows {
+			conn := a.mustDial(443)
+			must(t, conn.CloseWrite())
+			a.do(func(e *Engine) { a.stand(e, true, proxy.course(0), socksAsks, 0) })
+			count()
+		}
+		eventually(t, "all flows to end", func() bool { return a.stats().Flows == 0 })
+		count()
+		if decided != flows || joined != flows {
+			t.Errorf("%d dialled and %d joined of %d", decided, joined, flows)
+		}
+		a.event(events.StandingEnded, flows)
+	})
+}
