@@ -158,17 +158,18 @@ class IDialOutcomes(Interface):
 
     def resume(end: DialEnd) -> Deferred[Connection]:
         """
-        Go on where the engine stopped.
+        Go on where the engine stopped.  L{abandoned} is not called for this dial any more.
 
         @return: as from L{nanotun.interfaces.IUpstream.connect}.
         """
 
-    def silent(engine: Deferred[Connection], seconds: float) -> Deferred[Connection]:
+    def silent(engine: Deferred[DialEnd], seconds: float) -> Deferred[Connection]:
         """
-        The course's patience is over, and the engine's dial goes on.
+        The course's patience is over, and the engine's dial goes on.  Neither L{resume} nor
+        L{abandoned} is called for this dial any more.
 
-        @param engine: fires with what L{resume} will make of it; cancelling it cancels the
-            engine's dial.
+        @param engine: fires with the dial's end; cancelling it cancels the engine's dial.  It
+            is no leg yet, because whoever is asked meanwhile has to know which dial it was.
         @param seconds: since the dial began.
         @return: the leg to take, as from L{nanotun.interfaces.IUpstream.connect}.
         """
