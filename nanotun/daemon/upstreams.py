@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.addresses import GATEWAY4
+from nanotun.addresses import GATEWAY4, SOCKET_MARK
 from nanotun.config.askedservers import probeEndpoints
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
@@ -67,6 +67,7 @@ class Upstreams(MultiService):
         device.
     @param isLocal: whether a literal address is one of this machine's.
     @param known: what the fields of user names stand for, whoever a flow belongs to.
+    @param changed: see L{UpstreamContext}.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Upstreams(MultiService):
         leadsIn: Callable[[str], bool] = lambda host: False,
         isLocal: Callable[[str], bool] = lambda host: True,
         known: Mapping[str, str] | None = None,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Opens nothing.
@@ -105,8 +107,10 @@ class Upstreams(MultiService):
             services,
             probeEndpoints(settings),
             # Programs have sockets of their own, but ask for a proxy's name together.
-            addresses=AddressBook(reactor).of,
+            addresses=AddressBook(reactor, changed).of,
             shared={},
+            mark=SOCKET_MARK,
+            changed=changed,
         )
         made = makeAll(inDialOrder(self._entries), context, self._together)
         self.single = {name: each.single for name, each in made.items()}
@@ -201,7 +205,14 @@ class Upstreams(MultiService):
         settings = self._settings
         if settings.dnsMode != "fake-ip" and not sends:
             return upstream
-        return NamedUpstream(upstream, self._names, self._reactor, settings.connectTimeout, sends)
+        return NamedUpstream(
+            upstream,
+            self._names,
+            self._reactor,
+            settings.connectTimeout,
+            sends,
+            guesses=settings.dnsMode != "fake-ip",
+        )
 
     def _member(self, url: ProxyURL, upstream: IUpstream) -> IUpstream:
         fakes = self._settings.dnsMode == "fake-ip"

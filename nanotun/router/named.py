@@ -29,9 +29,11 @@ from nanotun.flow import Decision, Endpoint, Flow, KnownEndpoint, LiteralEndpoin
 from nanotun.interfaces import (
     Connection,
     DatagramLeg,
+    DialPlan,
     IHealthCheck,
     INamedDatagrams,
     INames,
+    IPlanned,
     IUpstream,
 )
 from nanotun.timer import Timer
@@ -71,7 +73,7 @@ def dialled(names: INames, flow: Flow, decision: Decision) -> Endpoint:
     return KnownEndpoint(destination.host, destination.port, name)
 
 
-@implementer(IUpstream, IHealthCheck, INamedDatagrams)
+@implementer(IUpstream, IHealthCheck, INamedDatagrams, IPlanned)
 class NamedUpstream:
     """
     An upstream that is asked for addresses that may stand for names.
@@ -79,6 +81,8 @@ class NamedUpstream:
     @param upstream: provides L{IHealthCheck} if it is the member of a group.
     @param timeout: seconds for the lookups and dials of one flow together, if its name is
         looked up here.
+    @param guesses: whether C{names} has names for real addresses, which may become others at
+        any time.
     @ivar sendsNames: see L{IUpstream}; given, because it depends on C{dnsMode}.
     """
 
@@ -89,8 +93,11 @@ class NamedUpstream:
         clock: IReactorTime,
         timeout: float,
         sendsNames: bool,
+        guesses: bool = True,
     ) -> None:
         self.sendsNames = sendsNames
+        self._guesses = guesses
+        self._planned: IPlanned | None = IPlanned(upstream, None)
         self._upstream = upstream
         self._names = names
         self._clock = clock
@@ -113,11 +120,7 @@ class NamedUpstream:
         host, port = destination
         upstream, names = self._upstream, self._names
         isFake = names.isFake(host)
-        name = None
-        if isinstance(destination, KnownEndpoint):
-            name = destination.name if self.sendsNames else None
-        elif isFake or self.sendsNames:
-            name = names.nameOf(host)
+        name = self._nameOf(destination, isFake)
         if name is None:
             return fail(forgotten(host)) if isFake else upstream.connect(destination)
         if self.sendsNames:
@@ -125,6 +128,28 @@ class NamedUpstream:
         dial = NamedDial(upstream, names, name, destination, self._clock, self._timeout)
         dial.start()
         return dial.deferred
+
+    def plan(self, destination: Endpoint) -> DialPlan | None:
+        """See L{IPlanned.plan}; of destinations whose names are not looked up here."""
+        planned = self._planned
+        if planned is None or isinstance(destination, LiteralEndpoint):
+            return None if planned is None else planned.plan(destination)
+        host, port = destination
+        isFake = self._names.isFake(host)
+        name = self._nameOf(destination, isFake)
+        if name is None:
+            plan = None if isFake else planned.plan(destination)
+        else:
+            plan = planned.plan(Endpoint(name, port)) if self.sendsNames else None
+        if plan is None or not plan.standing or not self.sendsNames:
+            return plan
+        said = isinstance(destination, KnownEndpoint)
+        return plan._replace(standing=not said and (isFake or not self._guesses))
+
+    def _nameOf(self, destination: Endpoint, isFake: bool) -> str | None:
+        if isinstance(destination, KnownEndpoint):
+            return destination.name if self.sendsNames else None
+        return self._names.nameOf(destination.host) if isFake or self.sendsNames else None
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""

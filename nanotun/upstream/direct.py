@@ -24,13 +24,20 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import (
     Connection,
     DatagramLeg,
+    DialEnd,
+    DialPlan,
     IHealthCheck,
+    IPlanned,
     IUpstream,
     LegKind,
     UpstreamContext,
 )
 from nanotun.upstream.dial.connector import Connector
 from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress, literalAddress
+from nanotun.upstream.plans.begun import Begun
+from nanotun.upstream.plans.courses import Courses
+from nanotun.upstream.plans.outcomes import Outcomes
+from nanotun.upstream.plans.resumed import resume
 
 #: The error that the app sees, by the errno of connect(2).  EACCES and EPERM are from
 #: this machine's firewall or a "prohibit" route.
@@ -47,7 +54,7 @@ ERRORS: dict[int, type[UpstreamError]] = {
 }
 
 
-@implementer(IUpstream, IHealthCheck)
+@implementer(IUpstream, IHealthCheck, IPlanned)
 class DirectUpstream:
     """Dials destinations with marked sockets, unless they would come back."""
 
@@ -66,6 +73,7 @@ class DirectUpstream:
             self._notReached,
             makeStream=context.openStream,
         )
+        self._courses = Courses(context)
 
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
@@ -79,6 +87,25 @@ class DirectUpstream:
         find = (isName and context.addresses) or partial(HostAddresses, context.reactor)
         addresses = find(host, port)
         return self._connector.open(addresses, destination=destination)
+
+    def plan(self, destination: Endpoint) -> DialPlan | None:
+        """See L{IPlanned.plan}; of destinations that need no lookup."""
+        address = literalAddress(*destination)
+        if self._context.mark is None or address is None:
+            return None
+        if self._context.leadsIn(destination.host):
+            return None
+        course = self._courses.of([address], ())
+        if course is None:
+            return None
+        begun = Begun(destination, [address])
+        # Whatever changes the routes ends what stands.
+        return DialPlan(course, b"", Outcomes(begun, _noted, self._resume), standing=True)
+
+    def _resume(self, begun: Begun, end: DialEnd) -> Deferred[Connection]:
+        """A dial of the engine has not succeeded."""
+        addresses = HostAddresses(self._context.reactor, *begun.destination)
+        return resume(self._connector, addresses, None, begun, end)
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
@@ -103,3 +130,7 @@ class DirectUpstream:
         kind = ERRORS.get(error, UpstreamError)
         destination = Endpoint(*address.address[:2])
         return kind(f"The destination {destination} cannot be reached: {os.strerror(error)}.")
+
+
+def _noted(begun: Begun, address: int) -> None:
+    """A dial of the engine has succeeded; nothing follows from that."""

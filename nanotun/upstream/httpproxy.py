@@ -31,6 +31,8 @@ from nanotun.errors import AuthenticationError, UpstreamError, UpstreamTimeout
 from nanotun.flow import Endpoint
 from nanotun.interfaces import (
     Connection,
+    DialEnd,
+    DialPlan,
     IHandshake,
     PlainHttp,
     ProxyURL,
@@ -38,6 +40,7 @@ from nanotun.interfaces import (
 )
 from nanotun.upstream.handshakes.http import checkHost
 from nanotun.upstream.handshakes.httplogin import Digest, HttpLogin
+from nanotun.upstream.plans.begun import Begun
 from nanotun.upstream.proxy import Handshakes, ProxyUpstream
 
 PORT = 80  #: Plain http, and the only port to which proxies want it sent like this.
@@ -153,10 +156,30 @@ class HttpUpstream(ProxyUpstream):
             return fail(error)
         return self._openPlain(self._rule.authorization)
 
+    def plan(self, destination: Endpoint) -> DialPlan | None:
+        """See L{nanotun.interfaces.IPlanned.plan}."""
+        if destination.port == PORT and self._rule.forbids():
+            return None
+        return super().plan(destination)
+
+    def _worked(self, begun: Begun, address: int) -> None:
+        super()._worked(begun, address)
+        if begun.destination.port == PORT:
+            self._noteAllowed()
+
+    def _resume(self, begun: Begun, end: DialEnd) -> Deferred[Connection]:
+        opened = super()._resume(begun, end)
+        if begun.destination.port == PORT:
+            opened.addCallbacks(self._allowed, self._refused, errbackArgs=(begun.destination,))
+        return opened
+
     def _allowed(self, connection: Connection) -> Connection:
+        self._noteAllowed()
+        return connection
+
+    def _noteAllowed(self) -> None:
         if self._rule.allowed():
             self._log.info("The proxy {proxy} allows CONNECT to port 80 again.", proxy=self._name)
-        return connection
 
     def _refused(self, reason: Failure, destination: Endpoint) -> Any:
         """A CONNECT to port 80 failed."""
@@ -195,12 +218,15 @@ class HttpUpstream(ProxyUpstream):
         if method is not None:
             authorization = method.authorize(b"GET", b"")
         certain = answered or login is None or method is not None
+        before = self._rule.forbids()
         if certain and self._rule.forbidden(authorization):
             self._log.info(
                 "{forbids}, so plain http is sent to it as requests to a proxy; other "
                 "protocols on port 80 cannot pass.",
                 forbids=forbids,
             )
+        if self._rule.forbids() and not before:
+            self._context.changed()
         return self._openPlain(authorization)
 
     def _openPlain(self, authorization: bytes) -> Deferred[Connection]:

@@ -25,10 +25,13 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import (
     Connection,
     DatagramLeg,
+    DialEnd,
+    DialPlan,
     IAssociateHandshake,
     IHandshake,
     IHealthCheck,
     INamedDatagrams,
+    IPlanned,
     IUpstream,
     LegKind,
     ProxyURL,
@@ -38,6 +41,11 @@ from nanotun.upstream.dial.connector import Connector
 from nanotun.upstream.dial.control import ControlConnection
 from nanotun.upstream.dial.protocol import UpstreamFactory
 from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress
+from nanotun.upstream.handshakes.goodway import GoodWay
+from nanotun.upstream.plans.begun import Begun
+from nanotun.upstream.plans.courses import Courses
+from nanotun.upstream.plans.outcomes import Outcomes
+from nanotun.upstream.plans.resumed import resume
 from nanotun.upstream.pool.pool import WarmPool
 from nanotun.upstream.pool.reuse import reuse
 from nanotun.upstream.relaynames import RelayNames
@@ -59,15 +67,18 @@ class Handshakes(NamedTuple):
         connection that carries plain bytes; L{None} if the handshake's own does.
     @ivar greet: for the part that needs no destination yet, after which another
         handshake can proceed; L{None} if there is no such part.
+    @ivar goodWay: the way of C{connect} that the engine can go by itself; L{None}, or returns
+        that, if there is none.
     """
 
     connect: Callable[[Endpoint], IHandshake]
     associate: Callable[[], IAssociateHandshake] | None = None
     carry: Callable[[IHandshake, Connection], Connection] | None = None
     greet: Callable[[], IHandshake] | None = None
+    goodWay: Callable[[], GoodWay | None] | None = None
 
 
-@implementer(IUpstream, IHealthCheck, INamedDatagrams)
+@implementer(IUpstream, IHealthCheck, INamedDatagrams, IPlanned)
 class ProxyUpstream:
     """
     Asks a proxy to connect: all that a scheme needs whose protocol is a handshake at
@@ -92,8 +103,9 @@ class ProxyUpstream:
         self._unsupported = ""
         self._unsupportedUntil = 0.0
         self.relayNames = RelayNames(self._name, context.reactor, context.servers, self.associate)
-        find = context.addresses or partial(HostAddresses, context.reactor)
+        find = context.addresses or partial(HostAddresses, context.reactor, changed=context.changed)
         self._addresses: HostAddresses = find(url.host, url.port)
+        self._courses = Courses(context)
         self._connector = Connector(
             context.reactor,
             f"The proxy {self._name}",
@@ -129,6 +141,48 @@ class ProxyUpstream:
         if self._handshakes.carry is not None:
             opened.addCallback(partial(self._handshakes.carry, handshake))
         return opened
+
+    def plan(self, destination: Endpoint) -> DialPlan | None:
+        """See L{IPlanned.plan}."""
+        context, make, pool = self._context, self._handshakes.goodWay, self.pool
+        if make is None or context.mark is None or context.via is not None:
+            return None
+        goodWay, addresses = make(), self._addresses.hold()
+        if goodWay is None or addresses is None:
+            return None
+        try:
+            request = goodWay.request(destination)
+        except UpstreamError:
+            return None
+        course = self._courses.of(addresses, goodWay.steps)
+        if course is None:
+            return None
+        warm = None if pool is None else pool.take()
+        if pool is None or warm is None:
+            begun = Begun(destination, addresses, goodWay.steps)
+            outcomes = Outcomes(begun, self._worked, self._resume)
+            # Where there is a pool, the next flow may find a connection that waits.
+            return DialPlan(course, request, outcomes, standing=pool is None)
+        begun = Begun(destination, addresses, goodWay.greeted, warm)
+        outcomes = Outcomes(begun, self._worked, self._resume)
+        # After the request is sent: nobody waits for the new connections.
+        context.reactor.callLater(0, pool.refill)
+        course = course._replace(steps=goodWay.greeted)
+        return DialPlan(course, request, outcomes, warm.stream.detach())
+
+    def _worked(self, begun: Begun, address: int) -> None:
+        """A dial of the engine has succeeded."""
+        if begun.warm is None:
+            self._addresses.prefer(begun.addresses[address])
+        else:
+            begun.warm.worked()
+            self._addresses.prefer(begun.warm.address)
+
+    def _resume(self, begun: Begun, end: DialEnd) -> Deferred[Connection]:
+        """A dial of the engine has not."""
+        # For the same destination as C{plan}, so that this does not fail.
+        handshake = self._handshakes.connect(begun.destination)
+        return resume(self._connector, self._addresses, handshake, begun, end)
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """

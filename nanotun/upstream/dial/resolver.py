@@ -6,6 +6,7 @@ flow.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -16,6 +17,7 @@ from zope.interface import implementer
 from nanotun.addresses import isFake
 from nanotun.errors import ProxyError
 from nanotun.flow import LiteralEndpoint
+from nanotun.timer import Timer
 
 #: Seconds that an answer is used: long enough to make lookups cheap, short enough to
 #: follow a proxy that moves.
@@ -61,9 +63,12 @@ class HostAddresses:
     @ivar endpoint: the host, a name or an address, and the port.
 
     @param reactor: for its C{nameResolver} and the time.
+    @param changed: called once after L{hold} when that would give something else.
     """
 
-    def __init__(self, reactor: Any, host: str, port: int) -> None:
+    def __init__(
+        self, reactor: Any, host: str, port: int, changed: Callable[[], None] = lambda: None
+    ) -> None:
         self.endpoint = LiteralEndpoint(host, port)
         self._reactor = reactor
         self._host = host
@@ -73,6 +78,9 @@ class HostAddresses:
         self._known: list[SocketAddress] = [] if literal is None else [literal]
         self._asOf = 0.0
         self._waiting: list[Deferred[list[SocketAddress]]] = []
+        self._changed = changed
+        self._held = False
+        self._expiry: Timer | None = None
 
     def known(self) -> list[SocketAddress] | None:
         """The addresses, or L{None} if they have to be looked up."""
@@ -81,6 +89,24 @@ class HostAddresses:
         if self._known and self._reactor.seconds() - self._asOf < MAX_AGE:
             return self._known
         return None
+
+    def hold(self) -> list[SocketAddress] | None:
+        """As L{known}, for a caller who will be told as soon as it is no longer so."""
+        known = self.known()
+        if known is not None and not self._held:
+            self._held = True
+            if not self._literal:
+                if self._expiry is None:
+                    self._expiry = Timer(self._reactor, self._tell)
+                self._expiry.start(MAX_AGE - (self._reactor.seconds() - self._asOf))
+        return known
+
+    def _tell(self) -> None:
+        if self._held:
+            self._held = False
+            if self._expiry is not None:
+                self._expiry.cancel()
+            self._changed()
 
     def include(self, host: str, port: int) -> bool:
         """Whether this address and port were among those found last."""
@@ -91,11 +117,14 @@ class HostAddresses:
         if self._known[:1] != [address] and address in self._known:
             # A new list, because dials may be iterating over the old one.
             self._known = [address, *(each for each in self._known if each != address)]
+            self._tell()
 
     def doubt(self) -> None:
         """None of the addresses could be reached: the host may have moved."""
         if self._reactor.seconds() - self._asOf >= DOUBTED_AGE:
             self._asOf = -MAX_AGE
+            if not self._literal:
+                self._tell()
 
     def get(self) -> Deferred[list[SocketAddress]]:
         """
@@ -127,6 +156,7 @@ class HostAddresses:
         if real:
             self._known = real
             self._asOf = self._reactor.seconds()
+            self._tell()
             for waiter in waiting:
                 waiter.callback(real)
             return
@@ -141,17 +171,22 @@ class HostAddresses:
 
 
 class AddressBook:
-    """The addresses of several hosts, each looked up once for all who dial it."""
+    """
+    The addresses of several hosts, each looked up once for all who dial it.
 
-    def __init__(self, reactor: Any) -> None:
+    @param changed: as for each L{HostAddresses}.
+    """
+
+    def __init__(self, reactor: Any, changed: Callable[[], None] = lambda: None) -> None:
         self._reactor = reactor
+        self._changed = changed
         self._hosts: dict[tuple[str, int], HostAddresses] = {}
 
     def of(self, host: str, port: int) -> HostAddresses:
         """The addresses of one host."""
         key = host, port
         if key not in self._hosts:
-            self._hosts[key] = HostAddresses(self._reactor, host, port)
+            self._hosts[key] = HostAddresses(self._reactor, host, port, self._changed)
         return self._hosts[key]
 
 

@@ -8,6 +8,7 @@ back into the tunnel and come out as a new flow, again and again.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 from nanotun.addresses import SOCKET_MARK
@@ -45,7 +46,7 @@ def openStream(family: int, mark: int = SOCKET_MARK) -> socket.socket:
             limitStall(stream, STALL_TIME)
     except OSError as error:
         stream.close()
-        raise UpstreamError(_sentence(error)) from None
+        raise noSocket(error.errno or 0) from None
     return stream
 
 
@@ -74,7 +75,7 @@ def openDatagram(family: int, mark: int = SOCKET_MARK) -> socket.socket:
             datagram.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     except OSError as error:
         datagram.close()
-        raise UpstreamError(_sentence(error)) from None
+        raise noSocket(error.errno or 0) from None
     return datagram
 
 
@@ -83,21 +84,24 @@ def _open(family: int, kind: int, mark: int) -> socket.socket:
         # Python adds SOCK_CLOEXEC.
         opened = socket.socket(family, kind | _NONBLOCK)
     except OSError as error:
-        raise UpstreamError(_sentence(error)) from None
+        raise noSocket(error.errno or 0) from None
     try:
         if mark:
             opened.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
     except OSError as error:
         opened.close()
-        raise UpstreamError(_sentence(error)) from None
+        raise noSocket(error.errno or 0) from None
     return opened
 
 
-def _sentence(error: OSError) -> str:
-    if error.errno == errno.EPERM:
-        return "A socket cannot be marked without CAP_NET_ADMIN; run nanotun as root."
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return "There are no more file descriptors; raise the limit (ulimit -n, LimitNOFILE)."
-    if error.errno == errno.EAFNOSUPPORT:
-        return "This machine has no such address family; use an address of the other one."
-    return f"A socket cannot be made: {error.strerror}."
+def noSocket(error: int) -> UpstreamError:
+    """The error for an errno of socket(2) or setsockopt(2)."""
+    if error == errno.EPERM:
+        text = "A socket cannot be marked without CAP_NET_ADMIN; run nanotun as root."
+    elif error in (errno.EMFILE, errno.ENFILE):
+        text = "There are no more file descriptors; raise the limit (ulimit -n, LimitNOFILE)."
+    elif error == errno.EAFNOSUPPORT:
+        text = "This machine has no such address family; use an address of the other one."
+    else:
+        text = f"A socket cannot be made: {os.strerror(error)}."
+    return UpstreamError(text)

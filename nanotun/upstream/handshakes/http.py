@@ -13,19 +13,22 @@ States::
                too long to be worth it, lost         -> AGAIN
 
 Everything else is an error, after which nothing may be called.  h11 does the parsing;
-it knows that a 2xx to CONNECT has no body, whatever its fields say.
+it knows that a 2xx to CONNECT has no body, whatever its fields say.  L{goodWay} is the part of
+it that the engine knows.
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import h11
 from zope.interface import implementer
 
 from nanotun.errors import AuthenticationError, HandshakeError, UpstreamError
 from nanotun.flow import Endpoint
-from nanotun.interfaces import IHandshake
+from nanotun.interfaces import IHandshake, Step, Tail
+from nanotun.upstream.handshakes.goodway import GoodWay
 from nanotun.upstream.handshakes.httplogin import (
     Basic,
     Challenge,
@@ -69,6 +72,45 @@ def checkHost(host: str) -> None:
             f"The name {host!r} is not 1 to 255 letters, digits, dots and hyphens "
             "and cannot be sent."
         )
+
+
+def connectRequest(destination: Endpoint, authorization: bytes = b"") -> bytes:
+    """
+    All that is sent for a destination.
+
+    @param authorization: the value of C{Proxy-Authorization}; empty for none.
+    @raise UpstreamError: it cannot be asked for.
+    """
+    checkHost(destination.host)
+    target = str(destination).encode("ascii")
+    return _requestFor(target, authorization)
+
+
+def _requestFor(target: bytes, authorization: bytes) -> bytes:
+    login = b"Proxy-Authorization: %b\r\n" % authorization if authorization else b""
+    return b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (target, target, login)
+
+
+#: All of the conversation, on any connection.
+_STEPS = (Step(own=True, tail=Tail.HTTP_HEAD),)
+
+_ANONYMOUS = GoodWay(_STEPS, _STEPS, connectRequest)
+
+
+def goodWay(login: HttpLogin | None = None) -> GoodWay | None:
+    """
+    How CONNECT goes where nothing is amiss.
+
+    @param login: as for L{HttpHandshake}.
+    @return: L{None} if it is not known yet how to log in, or if each request needs an answer
+        to the proxy's challenge.
+    """
+    if login is None:
+        return _ANONYMOUS
+    if not isinstance(login.method, Basic):
+        return None
+    # Before the password comes the destination, so all of it is the flow's own.
+    return GoodWay(_STEPS, _STEPS, partial(connectRequest, authorization=login.method.last))
 
 
 @implementer(IHandshake)
@@ -144,20 +186,17 @@ class HttpHandshake:
         self._first = b""
         self._attempts += 1
         self._interim = self._bodyLength = 0
-        headers = [(b"Host", self._target)]
+        target, authorization = self._target, b""
         if self._login is not None:
             if not self._chosen:
                 self._used = self._login.method
             if self._used is not None:
-                value = self._used.authorize(b"CONNECT", self._target)
-                headers.append((b"Proxy-Authorization", value))
+                authorization = self._used.authorize(b"CONNECT", target)
         connection = self._connection
-        request = connection.send(
-            h11.Request(method=b"CONNECT", target=self._target, headers=headers)
-        )
+        # Only to have h11 know what is answered.
+        connection.send(h11.Request(method=b"CONNECT", target=target, headers=[(b"Host", target)]))
         connection.send(h11.EndOfMessage())
-        assert request is not None
-        return request
+        return _requestFor(target, authorization)
 
     def receive(self, data: bytes) -> bytes:
         """See L{IHandshake.receive}."""

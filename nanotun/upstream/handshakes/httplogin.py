@@ -238,6 +238,7 @@ class HttpLogin:
     @param password: UTF-8.
     @param makeCnonce: returns a random token that nobody can guess.
     @param eager: whether the first request is authorized with Basic.
+    @param changed: called when L{method} becomes another one.
     """
 
     def __init__(
@@ -246,12 +247,14 @@ class HttpLogin:
         password: bytes,
         makeCnonce: Callable[[], bytes],
         eager: bool = False,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._username = username
         self._password = password
         self._makeCnonce = makeCnonce
         self._basic = Basic(username, password)
         self._first = self._basic if eager else None
+        self._changed = changed
         self.method: Basic | Digest | None = self._first
 
     def choose(self, challenges: Sequence[Challenge]) -> Basic | Digest | None:
@@ -262,9 +265,9 @@ class HttpLogin:
         """
         digest = digestChallenge(challenges)
         if digest is not None:
-            self.method = Digest(digest, self._username, self._password, self._makeCnonce())
+            self._to(Digest(digest, self._username, self._password, self._makeCnonce()))
         elif any(each.scheme == b"basic" for each in challenges):
-            self.method = self._basic
+            self._to(self._basic)
         else:
             return None
         return self.method
@@ -278,4 +281,9 @@ class HttpLogin:
 
     def forget(self) -> None:
         """Start over, because the proxy did not accept the credentials."""
-        self.method = self._first
+        self._to(self._first)
+
+    def _to(self, method: Basic | Digest | None) -> None:
+        before, self.method = self.method, method
+        if method is not before:
+            self._changed()

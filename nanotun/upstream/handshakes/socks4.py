@@ -9,12 +9,14 @@ States::
     begin    request sent                       -> REPLY
     REPLY    00 5a ...                          -> DONE; the rest is leftover
 
-Everything else is an error, after which nothing may be called.
+Everything else is an error, after which nothing may be called.  L{goodWay} is the part of it
+that the engine knows.
 """
 
 from __future__ import annotations
 
 import struct
+from functools import partial
 from socket import AF_INET, inet_pton
 
 from zope.interface import implementer
@@ -28,7 +30,8 @@ from nanotun.errors import (
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
-from nanotun.interfaces import IHandshake
+from nanotun.interfaces import IHandshake, Step
+from nanotun.upstream.handshakes.goodway import GoodWay
 
 GRANTED = 90
 
@@ -60,6 +63,33 @@ _NAME_FOLLOWS = b"\0\0\0\1"
 
 _REQUEST = struct.Struct("!BBH")
 
+#: What a reply may begin with: its version is 0, and some servers repeat the request's 4.
+_VERSIONS = (0, 4)
+
+
+def connectRequest(destination: Endpoint, user: bytes) -> bytes:
+    """
+    All that is sent.
+
+    @param user: the user id, without zeros.
+    @raise UpstreamError: this destination cannot be asked for.
+    """
+    address, name = _encodeHost(destination)
+    return b"".join((_REQUEST.pack(4, 1, destination.port), address, user, b"\0", name))
+
+
+def goodWay(user: bytes = b"") -> GoodWay:
+    """How CONNECT goes where nothing is amiss; see L{Socks4Handshake} for the parameter."""
+    # The address in the reply is of no use.
+    unread = bytes(REPLY_LENGTH - 2)
+    version = 0xFF ^ _VERSIONS[0] ^ _VERSIONS[1]
+    ask = Step(
+        own=True,
+        mask=bytes((version, 0xFF)) + unread,
+        value=bytes((_VERSIONS[0] & version, GRANTED)) + unread,
+    )
+    return GoodWay((ask,), (ask,), partial(connectRequest, user=user))
+
 
 @implementer(IHandshake)
 class Socks4Handshake:
@@ -88,10 +118,7 @@ class Socks4Handshake:
     def __init__(self, destination: Endpoint, proxy: str, user: bytes = b"") -> None:
         self._destination = destination
         self._proxy = proxy
-        address, name = _encodeHost(destination)
-        self._request = b"".join(
-            (_REQUEST.pack(4, 1, destination.port), address, user, b"\0", name)
-        )
+        self._request = connectRequest(destination, user)
         self._buffer = b""
         self.done = self.requested = self.resumable = False
         self.leftover = b""
@@ -113,8 +140,7 @@ class Socks4Handshake:
             raise HandshakeError(f"The proxy {self._proxy} sent bytes after its reply.")
         self.requested = self.resumable = False
         buffer = self._buffer = self._buffer + data
-        # The version is 0 here; some servers repeat the request's 4.
-        if buffer[:1] not in (b"", b"\0", b"\4"):
+        if buffer and buffer[0] not in _VERSIONS:
             raise HandshakeError(
                 f"The proxy {self._proxy} does not speak SOCKS4: it answered with "
                 f"{buffer[:8]!r}; check the proxy's scheme and port."

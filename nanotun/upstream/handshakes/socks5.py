@@ -14,7 +14,8 @@ States::
 With C{pipeline} everything is sent at the beginning; the states are the same and send
 nothing.  Without a destination the handshake is done where it would send the request.
 
-Everything else is an error, after which nothing may be called.
+Everything else is an error, after which nothing may be called.  L{goodWay} is the part of it
+that the engine knows.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from nanotun.errors import (
     UpstreamRefused,
 )
 from nanotun.flow import Endpoint
-from nanotun.interfaces import IAssociateHandshake, IHandshake
+from nanotun.interfaces import IAssociateHandshake, IHandshake, Step, Tail
+from nanotun.upstream.handshakes.goodway import GoodWay
 from nanotun.upstream.handshakes.socks5relay import relayEndpoint
 
 VERSION = 5
@@ -87,6 +89,13 @@ _METHOD, _PASSWORD, _REPLY, _DONE = "METHOD", "PASSWORD", "REPLY", "DONE"
 
 _PORT = struct.Struct("!H")
 
+#: The answer to a log-in, by mask and value: its version byte is ignored, as some servers
+#: repeat that of SOCKS there (RFC 1929, section 2).
+_WELCOME = b"\0\xff", b"\0\0"
+
+#: A reply that grants the request, up to the type of its address.
+_GRANTED = b"\xff\xff\0\0", b"\5\0\0\0"
+
 
 def encodeAddress(destination: Endpoint) -> bytes:
     """
@@ -106,6 +115,42 @@ def encodeAddress(destination: Endpoint) -> bytes:
     if not host.isascii() or not 0 < len(name) <= LENGTH_LIMIT:
         raise UpstreamError(f"The name {host!r} is not 1 to 255 ASCII bytes and cannot be sent.")
     return b"\3" + bytes([len(name)]) + name + _PORT.pack(port)
+
+
+def connectRequest(destination: Endpoint, command: int = CONNECT) -> bytes:
+    """
+    A request (RFC 1928, section 4).
+
+    @raise UpstreamError: a name that does not fit.
+    """
+    return b"\5%c\0" % command + encodeAddress(destination)
+
+
+def _greeting(credentials: tuple[bytes, bytes] | None, pipeline: bool) -> bytes:
+    """What is sent first; with C{pipeline} the log-in is part of it."""
+    if credentials is None:
+        return b"\5\1\0"
+    return b"\5\1\2" + _logIn(credentials) if pipeline else b"\5\2\0\2"
+
+
+def _logIn(credentials: tuple[bytes, bytes]) -> bytes:
+    username, password = credentials
+    return b"".join((b"\1", bytes([len(username)]), username, bytes([len(password)]), password))
+
+
+def goodWay(credentials: tuple[bytes, bytes] | None = None, pipeline: bool = False) -> GoodWay:
+    """
+    How CONNECT goes where nothing is amiss; see L{Socks5Handshake} for the parameters.  A proxy
+    that wants no password, although there is one, is not on it.
+    """
+    method = NO_AUTHENTICATION if credentials is None else PASSWORD
+    chosen = b"\xff\xff", bytes((VERSION, method))
+    ask = Step(b"", True, *_GRANTED, Tail.SOCKS_ADDRESS)
+    steps = [Step(_greeting(credentials, pipeline), pipeline, *chosen)]
+    if credentials is not None:
+        steps.append(Step(b"" if pipeline else _logIn(credentials), False, *_WELCOME))
+    steps.append(ask._replace(own=not pipeline))
+    return GoodWay(tuple(steps), (ask,), connectRequest)
 
 
 def _decodeAddress(data: bytes) -> Endpoint:
@@ -169,9 +214,7 @@ class Socks5Handshake:
         self.leftover = b""
         self.bound: Endpoint | None = None
         self._command = command
-        self._request = (
-            b"" if destination is None else b"\5%c\0" % command + encodeAddress(destination)
-        )
+        self._request = b"" if destination is None else connectRequest(destination, command)
         self._pipeline = pipeline
         self._destination = destination
         self._proxy = proxy
@@ -184,11 +227,8 @@ class Socks5Handshake:
         self._state = _METHOD
         self._buffer = b""
         self.resumable = False
-        if self._pipeline:
-            if self._credentials is None:
-                return b"\5\1\0" + self._request
-            return b"\5\1\2" + self._logIn() + self._request
-        return b"\5\1\0" if self._credentials is None else b"\5\2\0\2"
+        greeting = _greeting(self._credentials, self._pipeline)
+        return greeting + self._request if self._pipeline else greeting
 
     def proceed(self, greeting: IHandshake | None) -> bytes:
         """See L{IHandshake.proceed}."""
@@ -222,14 +262,8 @@ class Socks5Handshake:
         # C{begin} sent it.
         return self.receive(buffer[2:]) if len(buffer) > 2 else b""
 
-    def _logIn(self) -> bytes:
-        assert self._credentials is not None
-        username, password = self._credentials
-        return b"".join((b"\1", bytes([len(username)]), username, bytes([len(password)]), password))
-
     def _loggedIn(self, status: int) -> bytes:
-        # RFC 1929, section 2.  The version byte is ignored: some servers repeat that of
-        # SOCKS there.
+        # RFC 1929, section 2.
         if status != 0:
             raise AuthenticationError(
                 f"The proxy {self._proxy} does not accept this user name and password "
@@ -250,7 +284,7 @@ class Socks5Handshake:
             return self._ask()
         if method == PASSWORD and self._credentials is not None:
             self._state = _PASSWORD
-            return self._logIn()
+            return _logIn(self._credentials)
         if method != NONE_ACCEPTABLE:
             raise HandshakeError(
                 f"The proxy {self._proxy} chose the method {method}, which was not offered; "

@@ -6,6 +6,8 @@ The constructor imports HTTP: with h11 it takes some 10 ms of a start.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nanotun.flow import Endpoint
@@ -22,11 +24,14 @@ CREDENTIAL_LIMIT = 2048
 FORBIDDEN = r"[:\0-\x1f\x7f]"
 
 
-def loginOf(url: ProxyURL, eager: bool) -> HttpLogin | None:
+def loginOf(
+    url: ProxyURL, eager: bool, changed: Callable[[], None] = lambda: None
+) -> HttpLogin | None:
     """
     The log-in that all connections to a proxy share; L{None} for a URL without a user.
 
     @param eager: whether the first request already holds the password.
+    @param changed: see L{nanotun.upstream.handshakes.httplogin.HttpLogin}.
     """
     credentials = url.credentials
     if credentials is None:
@@ -35,21 +40,25 @@ def loginOf(url: ProxyURL, eager: bool) -> HttpLogin | None:
 
     from nanotun.upstream.handshakes.httplogin import HttpLogin
 
-    return HttpLogin(*credentials, lambda: secrets.token_hex(16).encode(), eager)
+    return HttpLogin(*credentials, lambda: secrets.token_hex(16).encode(), eager, changed)
 
 
 def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
-    from nanotun.upstream.handshakes.http import HttpHandshake
+    from nanotun.upstream.handshakes.http import HttpHandshake, goodWay
     from nanotun.upstream.httpproxy import HttpUpstream, PortTrial
     from nanotun.upstream.proxy import Handshakes
 
-    proxy, login = str(url), loginOf(url, bool(url.option("pipeline")))
+    proxy = str(url)
+    login = loginOf(url, bool(url.option("pipeline")), context.changed)
 
     def makeTrial(destination: Endpoint) -> PortTrial:
         own = loginOf(url, eager=False)
         return PortTrial(HttpHandshake(destination, proxy, own), own)
 
-    handshakes = Handshakes(lambda destination: HttpHandshake(destination, proxy, login))
+    handshakes = Handshakes(
+        lambda destination: HttpHandshake(destination, proxy, login),
+        goodWay=partial(goodWay, login),
+    )
     return HttpUpstream(url, handshakes, context, makeTrial)
 
 

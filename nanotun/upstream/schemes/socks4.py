@@ -7,11 +7,14 @@ from nanotun.upstream.scheme import Scheme
 
 
 def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
-    from nanotun.upstream.handshakes.socks4 import Socks4Handshake
+    from nanotun.upstream.handshakes.socks4 import Socks4Handshake, goodWay
     from nanotun.upstream.proxy import Handshakes, ProxyUpstream
 
     proxy, user = str(url), (url.username or "").encode()
-    handshakes = Handshakes(lambda destination: Socks4Handshake(destination, proxy, user))
+    way = goodWay(user)
+    handshakes = Handshakes(
+        lambda destination: Socks4Handshake(destination, proxy, user), goodWay=lambda: way
+    )
     return ProxyUpstream(url, handshakes, context)
 
 

@@ -16,7 +16,7 @@ _PIPELINE = "send everything at once: fewer round trips, where the proxy can tak
 
 
 def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
-    from nanotun.upstream.handshakes.socks5 import UDP_ASSOCIATE, Socks5Handshake
+    from nanotun.upstream.handshakes.socks5 import UDP_ASSOCIATE, Socks5Handshake, goodWay
     from nanotun.upstream.proxy import Handshakes, ProxyUpstream
 
     proxy, credentials, pipeline = str(url), url.credentials, bool(url.option("pipeline"))
@@ -33,7 +33,8 @@ def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
         return Socks5Handshake(None, proxy, credentials, pipeline=pipeline)
 
     # The proxy's UDP relay is at an address, and a unix socket has none.
-    handshakes = Handshakes(connect, None if url.socketPath else associate, greet=greet)
+    relays, way = None if url.socketPath else associate, goodWay(credentials, pipeline)
+    handshakes = Handshakes(connect, relays, greet=greet, goodWay=lambda: way)
     return ProxyUpstream(url, handshakes, context)
 
 

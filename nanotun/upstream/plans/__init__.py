@@ -1,0 +1,1 @@
+"""How the engine dials by itself, and how a dial goes on where the engine has stopped."""

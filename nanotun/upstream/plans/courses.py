@@ -1,0 +1,74 @@
+"""
+What all dials of one upstream share, for the engine.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+from nanotun.interfaces import Course, Step, UpstreamContext
+from nanotun.upstream.dial.resolver import SocketAddress
+from nanotun.upstream.dial.sockets import STALL_TIME
+
+#: struct sockaddr_in, sockaddr_in6 and sockaddr_un of Linux, each from its family on: in the
+#: machine's byte order, as is the scope, while the rest is in the network's.
+_FAMILY, _SCOPE = struct.Struct("=H"), struct.Struct("=I")
+_PORT4, _PORT6 = struct.Struct("!H4s8x"), struct.Struct("!HI16s")
+
+#: Bytes of a path in struct sockaddr_un, its final zero included.
+PATH_LIMIT = 108
+
+
+def pack(address: SocketAddress) -> bytes | None:
+    """
+    An address as connect(2) takes it.
+
+    @return: L{None} if that would have to look something up, or cannot be.
+    """
+    family, place = address
+    head = _FAMILY.pack(family)
+    if family == socket.AF_UNIX:
+        path = os.fsencode(place) + b"\0"
+        return head + path if len(path) <= PATH_LIMIT else None
+    host, port, *rest = place
+    try:
+        packed = socket.inet_pton(family, host)
+    except OSError:
+        return None
+    if family == socket.AF_INET:
+        return head + _PORT4.pack(port, packed)
+    flow, scope = rest or (0, 0)
+    return head + _PORT6.pack(port, flow, packed) + _SCOPE.pack(scope)
+
+
+class Courses:
+    """Makes the courses of one upstream, and keeps the last ones."""
+
+    def __init__(self, context: UpstreamContext) -> None:
+        self._timeout = context.timeout
+        self._mark = context.mark
+        self._addresses: list[SocketAddress] | None = None
+        self._made: dict[tuple[Step, ...], Course | None] = {}
+
+    def of(self, addresses: list[SocketAddress], steps: tuple[Step, ...]) -> Course | None:
+        """
+        The course to these addresses.
+
+        @param addresses: not changed afterwards; where others take their place, that is another
+            list.
+        @return: L{None} if the engine cannot connect there.
+        """
+        if addresses is not self._addresses:
+            self._addresses = addresses
+            self._made.clear()
+        if steps not in self._made:
+            self._made[steps] = self._make(addresses, steps)
+        return self._made[steps]
+
+    def _make(self, addresses: list[SocketAddress], steps: tuple[Step, ...]) -> Course | None:
+        packed = tuple(each for each in map(pack, addresses) if each is not None)
+        if self._mark is None or len(packed) < len(addresses):
+            return None
+        return Course(packed, self._timeout, self._mark, STALL_TIME, 0.0, steps)
