@@ -15,13 +15,25 @@ from nanotun.testing.owners import FakeCgroups, FakeProcesses, FakeSockets
 from nanotun.testing.policy import FakeJudge, FakeOwners
 from nanotun.testing.routes import MemoryRoutes
 from nanotun.testing.script import FakeScript
-from nanotun.testing.upstream import FakeControl, FakeUpstream, FakeUpstreams, NamedFakeUpstream
+from nanotun.testing.upstream import (
+    FAKE_ADDRESS,
+    FAKE_TIMEOUT,
+    FakeControl,
+    FakeDials,
+    FakeUpstream,
+    FakeUpstreams,
+    NamedFakeUpstream,
+    PlannedFakeUpstream,
+)
 
 __all__ = [
+    "FAKE_ADDRESS",
     "FAKE_FD",
     "FAKE_INDEX",
+    "FAKE_TIMEOUT",
     "FakeCgroups",
     "FakeControl",
+    "FakeDials",
     "FakeGateway",
     "FakeJudge",
     "FakeNames",
@@ -37,4 +49,5 @@ __all__ = [
     "MemoryTun",
     "MemoryTunOpener",
     "NamedFakeUpstream",
+    "PlannedFakeUpstream",
 ]

@@ -4,7 +4,9 @@ An upstream that the test answers for.
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 from collections.abc import Callable, Hashable
 
 from twisted.internet.defer import Deferred
@@ -14,15 +16,29 @@ from nanotun.errors import UpstreamError
 from nanotun.flow import Decision, Endpoint, Flow, Protocol, Verdict
 from nanotun.interfaces import (
     Connection,
+    Course,
     DatagramLeg,
+    DialEnd,
+    DialPlan,
+    IDialOutcomes,
     IHealthCheck,
     ILegControl,
     INamedDatagrams,
+    IPlanned,
     IUpstream,
     IUpstreams,
     LegKind,
     PlainHttp,
 )
+
+#: Where the plans of a L{PlannedFakeUpstream} lead: C{192.0.2.9}, port 1080 (C{struct
+#: sockaddr_in}).
+FAKE_ADDRESS = struct.pack("=H", socket.AF_INET) + struct.pack(
+    "!H4s8x", 1080, socket.inet_aton("192.0.2.9")
+)
+
+#: Seconds that those plans allow.
+FAKE_TIMEOUT = 10.0
 
 
 @implementer(ILegControl)
@@ -93,9 +109,7 @@ class FakeUpstream:
     def connect(self, destination: Endpoint) -> Deferred[Connection]:
         """See L{IUpstream.connect}."""
         self.asked.append(destination)
-        leg: Deferred[Connection] = Deferred(self._cancel)
-        self._legs.append(leg)
-        return leg
+        return self._leg()
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
@@ -117,6 +131,11 @@ class FakeUpstream:
         check: Deferred[None] = Deferred(self._cancelCheck)
         self.checks.append(check)
         return check
+
+    def _leg(self) -> Deferred[Connection]:
+        leg: Deferred[Connection] = Deferred(self._cancel)
+        self._legs.append(leg)
+        return leg
 
     def _cancelCheck(self, check: Deferred[None]) -> None:
         self.cancelled += 1
@@ -186,6 +205,83 @@ class NamedFakeUpstream(FakeUpstream):
         leg = self.associate(family)
         self.families.pop()
         return leg
+
+
+@implementer(IDialOutcomes)
+class FakeDials:
+    """
+    Notes what it is told of a plan's dials.
+
+    @ivar successes: the arguments of L{opened}.
+    @ivar ends: those of L{resume}.
+    @ivar silences: the seconds of L{silent}.
+    @ivar abandonments: those of L{abandoned}.
+    @param goOn: makes the leg for a dial that ended.
+    """
+
+    def __init__(self, goOn: Callable[[], Deferred[Connection]]) -> None:
+        self.successes: list[tuple[int, float, int]] = []
+        self.ends: list[DialEnd] = []
+        self.silences: list[float] = []
+        self.abandonments: list[float] = []
+        self._goOn = goOn
+
+    def opened(self, count: int, seconds: float, address: int) -> None:
+        """See L{IDialOutcomes.opened}."""
+        self.successes.append((count, seconds, address))
+
+    def resume(self, end: DialEnd) -> Deferred[Connection]:
+        """
+        See L{IDialOutcomes.resume}.  The connection that comes with it is closed: the test
+        answers with another.
+        """
+        self.ends.append(end)
+        if end.fd >= 0:
+            os.close(end.fd)
+        return self._goOn()
+
+    def silent(self, engine: Deferred[DialEnd], seconds: float) -> Deferred[Connection]:
+        """See L{IDialOutcomes.silent}."""
+        self.silences.append(seconds)
+        return engine.addCallback(self.resume)
+
+    def abandoned(self, seconds: float) -> None:
+        """See L{IDialOutcomes.abandoned}."""
+        self.abandonments.append(seconds)
+
+
+@implementer(IPlanned)
+class PlannedFakeUpstream(FakeUpstream):
+    """
+    One whose dials the engine may carry out.  A dial that is resumed is another leg for the
+    test to answer, but it is not among C{asked}.
+
+    @ivar plans: whether it gives any.
+    @ivar standing: whether its plans stand.
+    @ivar planned: the destinations of the plans that it gave.
+    @ivar outcomes: what they were told, plan by plan.
+    """
+
+    def __init__(self, name: str = "fake://") -> None:
+        super().__init__(name)
+        self.plans = True
+        self.standing = False
+        self.planned: list[Endpoint] = []
+        self.outcomes: list[FakeDials] = []
+
+    def plan(self, destination: Endpoint) -> DialPlan | None:
+        """See L{IPlanned.plan}."""
+        if not self.plans:
+            return None
+        self.planned.append(destination)
+        outcomes = FakeDials(self._resumed)
+        self.outcomes.append(outcomes)
+        course = Course((FAKE_ADDRESS,), FAKE_TIMEOUT)
+        return DialPlan(course, str(destination).encode(), outcomes, standing=self.standing)
+
+    def _resumed(self) -> Deferred[Connection]:
+        """The leg for a dial that ended."""
+        return self._leg()
 
 
 @implementer(IUpstreams)
