@@ -8,6 +8,9 @@ destination is final.  A fault is not, while another upstream is left to ask or 
 for; if all are at fault, the first fault is the error.
 
 Nothing of the app's is sent before a leg is open, so asking two does no harm.
+
+The first upstream's dial may have begun elsewhere: the engine carries out its plan, and the
+tries are made only when there is something to decide.
 """
 
 from __future__ import annotations
@@ -35,6 +38,11 @@ PATIENCE = 3.0
 
 #: Seconds.  An app that gives up after this leaves a doubt about the upstream.
 DOUBT_TIME = 1.0
+
+
+def patience(timeout: float) -> float:
+    """For how many seconds an upstream may be silent before the next one is asked as well."""
+    return min(PATIENCE, timeout / 2)
 
 
 # Also str, whose hash is not Python code: the table is read twice a flow.
@@ -147,17 +155,31 @@ class Tries:
 
     def askNext(self) -> None:
         """Ask the first of the upstreams that have not been asked."""
+        self._begin(self._ask, self._clock.seconds())
+
+    def goOn(self, dial: Deferred[Any], seconds: float) -> None:
+        """
+        Begin in place of L{askNext}, with the first upstream asked already.
+
+        @param dial: that upstream's; it may have ended.
+        @param seconds: how long ago it began.  Patience and deadline count from then.
+        """
+        since = self._clock.seconds() - seconds
+        self._deadline = since + self._timeout
+        self._begin(lambda member: dial, since)
+
+    def _begin(self, ask: Callable[[Member], Deferred[Any]], since: float) -> None:
         self._to(TriesEvent.NEXT)
         now = self._clock.seconds()
-        one = _Try(self._untried.pop(0), now)
+        one = _Try(self._untried.pop(0), since)
         self._names.append(one.member.name)
         self._underWay.append(one)
-        left = max(0.0, self._deadline - now)
+        left = self._deadline - now
         if self._untried and self._untried[0].healthy:
-            left = min(left, PATIENCE, self._timeout / 2)
-        self._timer.start(left)
+            left = min(left, patience(self._timeout) - (now - since))
+        self._timer.start(max(0.0, left))
         # Its callbacks may run at once, so nothing may follow them here.
-        dial = one.dial = self._ask(one.member)
+        dial = one.dial = ask(one.member)
         dial.addCallbacks(self._opened, self._failed, callbackArgs=(one,), errbackArgs=(one,))
 
     def _to(self, event: TriesEvent) -> None:
