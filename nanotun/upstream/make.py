@@ -111,7 +111,16 @@ def groupOf(
     """
     reactor, timeout = context.reactor, context.timeout
     if len(upstreams) > 1:
-        return GroupUpstream(upstreams, policy, reactor, timeout, interval, trouble, logFlows)
+        return GroupUpstream(
+            upstreams,
+            policy,
+            reactor,
+            timeout,
+            interval,
+            trouble,
+            logFlows,
+            changed=context.changed,
+        )
     if asks:
         return SoleUpstream(upstreams[0], reactor, timeout, interval, trouble)
     return upstreams[0]

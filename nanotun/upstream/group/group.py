@@ -9,6 +9,7 @@ opened them goes down.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import random
 from typing import Any
 
@@ -21,8 +22,16 @@ from zope.interface import implementer
 
 from nanotun.errors import DatagramsUnsupported, NamesUnsupported, UpstreamError
 from nanotun.flow import Endpoint
-from nanotun.interfaces import Connection, DatagramLeg, INamedDatagrams, IUpstream
+from nanotun.interfaces import (
+    Connection,
+    DatagramLeg,
+    DialPlan,
+    INamedDatagrams,
+    IPlanned,
+    IUpstream,
+)
 from nanotun.log.trouble import TroubleLog
+from nanotun.upstream.group.dials import MemberDials, planOf
 from nanotun.upstream.group.health import Watch
 from nanotun.upstream.group.member import Member
 from nanotun.upstream.group.members import Members
@@ -32,8 +41,8 @@ from nanotun.upstream.group.outcomes import (
     ProgramOutcomes,
     StreamOutcomes,
 )
-from nanotun.upstream.group.policies import POLICIES
-from nanotun.upstream.group.tries import Tries
+from nanotun.upstream.group.policies import POLICIES, STEADY
+from nanotun.upstream.group.tries import Tries, patience
 from nanotun.upstream.proxy import ProxyUpstream
 
 #: How many upstreams one connection may try.
@@ -48,7 +57,7 @@ def common(member: Member) -> IUpstream:
     return member.upstream
 
 
-@implementer(IUpstream, INamedDatagrams)
+@implementer(IUpstream, INamedDatagrams, IPlanned)
 class GroupUpstream(Service):
     """
     An upstream that chooses one of others for each flow.  As a service it checks their
@@ -62,6 +71,8 @@ class GroupUpstream(Service):
     @param trouble: told of upstreams that go down.
     @param logFlows: whether each flow gets a debug line that names its upstream.
     @param chance: a number from 0 to 1, less than 1.
+    @param changed: called when a member goes down or comes back, so that no plan stands any
+        more.
     """
 
     _log = Logger()
@@ -77,6 +88,7 @@ class GroupUpstream(Service):
         trouble: TroubleLog,
         logFlows: bool = False,
         chance: Callable[[], float] = random,
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.sharesLegs = any(upstream.sharesLegs for upstream in upstreams)
         self.sendsNames = any(upstream.sendsNames for upstream in upstreams)
@@ -85,6 +97,7 @@ class GroupUpstream(Service):
         self._policy = policy
         self._clock = clock
         self._timeout = timeout
+        self._tellChange = changed
         self.members = Members(
             upstreams, POLICIES[policy](chance), clock, chance, trouble, self._changed
         )
@@ -104,21 +117,45 @@ class GroupUpstream(Service):
         """
         See L{IUpstream.connect}.
 
-        @param own: see L{Own}; as for L{associate} and L{associateNamed}.
+        @param own: see L{Own}; as for L{associate}, L{associateNamed} and L{plan}.
         """
+        tries = self._tries(self.members.order()[:TRIES], destination, own)
+        tries.askNext()
+        return tries.deferred
 
-        def ask(member: Member) -> Deferred[Connection]:
-            upstream = own(member)
-            if self.logFlows:
-                self._log.debug(
-                    "A connection to {destination} goes through {upstream}",
-                    destination=destination,
-                    upstream=upstream.describe(),
-                )
-            return upstream.connect(destination)
+    def plan(self, destination: Endpoint, own: Own = common) -> DialPlan | None:
+        """
+        See L{IPlanned.plan}.  It is the first member's plan.  If that fails or is silent, the
+        tries go on as if L{connect} had asked it.  It stands only if every flow would have the
+        same members to try: by L{STEADY} policies, and not while the first is down, as then its
+        back-off is what counts.
+        """
+        order = self.members.order()
+        candidates = order[:TRIES]
+        first = candidates[0]
+        upstream = own(first)
+        plan = planOf(upstream, destination)
+        if plan is None:
+            self.members.giveBack(order)
+            return None
+        self._logConnection(destination, upstream)
 
-        candidates = self.members.order()[:TRIES]
-        return self._try(candidates, ask, self._outcomes(own), str(destination))
+        def follow(dial: Deferred[Connection], seconds: float) -> Deferred[Connection]:
+            tries = self._tries(candidates, destination, own)
+            tries.goOn(dial, seconds)
+            return tries.deferred
+
+        hasNext = len(candidates) > 1 and candidates[1].healthy
+        # Whatever is logged for each flow has to be asked for by each.
+        same = self._policy in STEADY and first.healthy and own is common and not self.logFlows
+        return plan._replace(
+            course=plan.course._replace(
+                timeout=min(plan.course.timeout, self._timeout),
+                patience=patience(self._timeout) if hasNext else 0.0,
+            ),
+            outcomes=MemberDials(plan.outcomes, first, self._outcomes(own), follow),
+            standing=plan.standing and same,
+        )
 
     def associate(self, family: int, own: Own = common) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""
@@ -128,8 +165,7 @@ class GroupUpstream(Service):
             self._logAssociation(upstream)
             return upstream.associate(family)
 
-        tries = self._try(self.members.datagramOrder(), ask, self._datagrams)
-        return tries.addErrback(self._noDatagrams)
+        return self._tryDatagrams(ask).addErrback(self._noDatagrams)
 
     def associateNamed(self, family: int, own: Own = common) -> Deferred[DatagramLeg]:
         """
@@ -154,7 +190,7 @@ class GroupUpstream(Service):
                 return unnamed[0]
             return self._noDatagrams(reason)
 
-        return self._try(self.members.datagramOrder(), ask, self._datagrams).addErrback(failed)
+        return self._tryDatagrams(ask).addErrback(failed)
 
     def dials(self, endpoint: Endpoint) -> bool:
         """See L{IUpstream.dials}."""
@@ -196,19 +232,35 @@ class GroupUpstream(Service):
             return self._streams
         return ProgramOutcomes(self._streams, lambda member: own(member) is not member.upstream)
 
-    def _try(
-        self,
-        candidates: Sequence[Member],
-        ask: Callable[[Member], Deferred[Any]],
-        outcomes: IOutcomes,
-        destination: str = "",
-    ) -> Deferred[Any]:
-        tries = Tries(candidates, ask, self._clock, self._timeout, outcomes, destination)
+    def _tries(self, candidates: Sequence[Member], destination: Endpoint, own: Own) -> Tries:
+        ask = partial(self._ask, destination, own)
+        outcomes = self._outcomes(own)
+        return Tries(candidates, ask, self._clock, self._timeout, outcomes, str(destination))
+
+    def _ask(self, destination: Endpoint, own: Own, member: Member) -> Deferred[Connection]:
+        upstream = own(member)
+        self._logConnection(destination, upstream)
+        return upstream.connect(destination)
+
+    def _tryDatagrams(
+        self, ask: Callable[[Member], Deferred[DatagramLeg]]
+    ) -> Deferred[DatagramLeg]:
+        order = self.members.datagramOrder()
+        tries = Tries(order, ask, self._clock, self._timeout, self._datagrams)
         tries.askNext()
         return tries.deferred
 
     def _changed(self, member: Member) -> None:
         self._watches[member].changed()
+        self._tellChange()
+
+    def _logConnection(self, destination: Endpoint, upstream: IUpstream) -> None:
+        if self.logFlows:
+            self._log.debug(
+                "A connection to {destination} goes through {upstream}",
+                destination=destination,
+                upstream=upstream.describe(),
+            )
 
     def _logAssociation(self, upstream: IUpstream) -> None:
         if self.logFlows:

@@ -45,10 +45,19 @@ class Members:
         self._clock = clock
         self._changed = changed
         self._trouble = trouble
+        self._unused: list[Member] | None = None
 
     def order(self) -> list[Member]:
         """The order in which a connection tries them."""
-        return order(self.all, self._policy)
+        unused, self._unused = self._unused, None
+        return unused or order(self.all, self._policy)
+
+    def giveBack(self, unused: list[Member]) -> None:
+        """
+        Let the next connection have an order that was of no use: nobody has taken the turn that
+        it stands for.
+        """
+        self._unused = unused
 
     def datagramOrder(self) -> list[Member]:
         """The order in which an association tries them."""
@@ -65,7 +74,7 @@ class Members:
         member.breaker.succeeded(self._clock.seconds())
         if member.healthy and not was:
             self._log.info("The proxy {proxy} is back.", proxy=member.name)
-            self._changed(member)
+            self._moved(member)
 
     def failed(
         self, member: Member, reason: str, atOnce: bool = False, lasting: bool = False
@@ -82,7 +91,11 @@ class Members:
         member.breaker.failed(self._clock.seconds(), atOnce)
         if was and not member.healthy:
             self._trouble.report(self._downLine(member, reason))
-            self._changed(member)
+            self._moved(member)
+
+    def _moved(self, member: Member) -> None:
+        self._unused = None
+        self._changed(member)
 
     def _downLine(self, member: Member, reason: str) -> str:
         if len(self.all) == 1:

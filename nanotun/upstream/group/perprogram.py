@@ -17,7 +17,14 @@ from zope.interface import implementer
 
 from nanotun.errors import ConfigError, ProxyError
 from nanotun.flow import Endpoint
-from nanotun.interfaces import Connection, DatagramLeg, INamedDatagrams, IUpstream
+from nanotun.interfaces import (
+    Connection,
+    DatagramLeg,
+    DialPlan,
+    INamedDatagrams,
+    IPlanned,
+    IUpstream,
+)
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.member import Member
 
@@ -35,7 +42,7 @@ Values: TypeAlias = "tuple[tuple[str, str], ...]"
 Make: TypeAlias = "Callable[[Values, MultiService], Sequence[IUpstream]]"
 
 
-@implementer(IUpstream, INamedDatagrams)
+@implementer(IUpstream, INamedDatagrams, IPlanned)
 class ProgramUpstream:
     """
     The upstream of one program.
@@ -75,6 +82,12 @@ class ProgramUpstream:
         if self._flaw:
             return fail(ProxyError(self._flaw))
         return self._group.connect(destination, self._ownOf)
+
+    def plan(self, destination: Endpoint) -> DialPlan | None:
+        """See L{IPlanned.plan}.  No other program's flows may use it, so it never stands."""
+        if self._flaw:
+            return None
+        return self._group.plan(destination, self._ownOf)
 
     def associate(self, family: int) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""

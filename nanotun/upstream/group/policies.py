@@ -60,6 +60,10 @@ POLICIES: dict[str, Callable[[Callable[[], float]], Policy]] = {
     "least-latency": LeastLatency,
 }
 
+#: Those that give every flow the same order for as long as no member goes down or comes back.
+#: With the others each flow takes its turn, or measures somebody.
+STEADY = frozenset({"failover"})
+
 
 def order(members: Sequence[Member], policy: Policy) -> list[Member]:
     """

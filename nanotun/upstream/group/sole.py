@@ -14,14 +14,22 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from nanotun.flow import Endpoint
-from nanotun.interfaces import Connection, DatagramLeg, INamedDatagrams, IUpstream
+from nanotun.interfaces import (
+    Connection,
+    DatagramLeg,
+    DialPlan,
+    INamedDatagrams,
+    IPlanned,
+    IUpstream,
+)
 from nanotun.log.trouble import TroubleLog
+from nanotun.upstream.group.dials import MemberDials, planOf
 from nanotun.upstream.group.group import GroupUpstream, Own, associateNamed, common
 from nanotun.upstream.group.outcomes import tellOutcome
 from nanotun.upstream.group.tries import DOUBT_TIME
 
 
-@implementer(IUpstream, INamedDatagrams)
+@implementer(IUpstream, INamedDatagrams, IPlanned)
 class SoleUpstream(GroupUpstream):
     """
     One upstream whose health is known.  See L{GroupUpstream}; flows do without its tries.
@@ -53,9 +61,21 @@ class SoleUpstream(GroupUpstream):
         """See L{GroupUpstream.connect}."""
         began = self._clock.seconds()
         (member,) = self.members.all
-        dial = own(member).connect(destination)
-        return dial.addCallbacks(
-            self._opened, self._failed, callbackArgs=(began,), errbackArgs=(began, own)
+        return self._follow(own(member).connect(destination), began, own)
+
+    def plan(self, destination: Endpoint, own: Own = common) -> DialPlan | None:
+        """See L{GroupUpstream.plan}; the member's plan, whether it is down or not."""
+        (member,) = self.members.all
+        plan = planOf(own(member), destination)
+        if plan is None:
+            return None
+
+        def follow(dial: Deferred[Connection], seconds: float) -> Deferred[Connection]:
+            return self._follow(dial, self._clock.seconds() - seconds, own)
+
+        return plan._replace(
+            outcomes=MemberDials(plan.outcomes, member, self._outcomes(own), follow),
+            standing=plan.standing and own is common,
         )
 
     def associate(self, family: int, own: Own = common) -> Deferred[DatagramLeg]:
@@ -71,6 +91,11 @@ class SoleUpstream(GroupUpstream):
     def describe(self) -> str:
         """See L{IUpstream.describe}."""
         return self._upstream.describe()
+
+    def _follow(self, dial: Deferred[Connection], began: float, own: Own) -> Deferred[Connection]:
+        return dial.addCallbacks(
+            self._opened, self._failed, callbackArgs=(began,), errbackArgs=(began, own)
+        )
 
     def _opened(self, connection: Connection, began: float) -> Connection:
         (member,) = self.members.all

@@ -16,12 +16,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.errors import ProxyError
 from nanotun.flow import Endpoint
-from nanotun.interfaces import Connection, DatagramLeg
+from nanotun.interfaces import Connection, DatagramLeg, IUpstream
 from nanotun.log.trouble import TroubleLog
-from nanotun.testing import FakeUpstream
+from nanotun.testing import FakeUpstream, NamedFakeUpstream
 from nanotun.upstream.group.breaker import FAULTS
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.member import Member
+from tests.unit.upstream.dial_ways import DialledFake, PlanEngine
 
 DESTINATION = Endpoint("192.0.2.1", 443)
 TIMEOUT = 10.0
@@ -36,15 +37,19 @@ def fault(name: str = "a") -> ProxyError:
 class GroupCase(SynchronousTestCase):
     """
     A failover group of fakes named a, b and c.
+
+    @cvar plans: whether the fakes have dial plans, which C{self.engine} carries out then.
     """
 
     policy = "failover"
     count = 2
+    plans = False
 
     def setUp(self) -> None:
         """Make the group."""
         self.clock = Clock()
-        self.fakes = [FakeUpstream(name) for name in "abc"[: self.count]]
+        self.engine = PlanEngine(self.clock)
+        self.fakes: list[FakeUpstream] = [self.makeFake(name) for name in "abc"[: self.count]]
         self.group = self.makeGroup()
         self.events: list[LogEvent] = []
         observer = cast(ILogObserver, self.events.append)
@@ -63,6 +68,14 @@ class GroupCase(SynchronousTestCase):
             self.trouble,
             chance=lambda: 0.5,
         )
+
+    def makeFake(self, name: str) -> NamedFakeUpstream:
+        """One fake."""
+        return DialledFake(name, self.engine) if self.plans else NamedFakeUpstream(name)
+
+    def dial(self, upstream: IUpstream | None = None) -> Deferred[Connection]:
+        """Begin a connection, through the group if nothing else is given."""
+        return self.engine.connect(upstream or self.group, DESTINATION)
 
     def lines(self, least: LogLevel = LogLevel.info) -> list[str]:
         """What was logged since the last call."""
@@ -94,7 +107,7 @@ class GroupCase(SynchronousTestCase):
 
     def through(self, index: int) -> None:
         """A connection through this fake, which opens it at once."""
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.answer(index)
         self.took(dial)
 

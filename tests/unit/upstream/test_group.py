@@ -62,7 +62,7 @@ class GroupTests(GroupCase):
         one line says so.
         """
         for number in range(1, FAULTS + 1):
-            dial = self.group.connect(DESTINATION)
+            dial = self.dial()
             self.fakes[0].fail(fault())
             self.answer(1)
             self.took(dial)
@@ -79,7 +79,7 @@ class GroupTests(GroupCase):
         The same is true of a proxy that stays silent.
         """
         for _ in range(FAULTS):
-            dial = self.group.connect(DESTINATION)
+            dial = self.dial()
             self.clock.advance(PATIENCE)
             self.answer(1)
             self.took(dial)
@@ -108,7 +108,7 @@ class GroupTests(GroupCase):
         self.bringDown(0)
         self.assertIn("a is down, and so are all others", self.lines()[-1])
         for number in range(1, SUCCESSES + 1):
-            dial = self.group.connect(DESTINATION)
+            dial = self.dial()
             self.assertEqual(self.asked(), [0, number])
             self.answer(1)
             self.took(dial)
@@ -132,7 +132,7 @@ class GroupTests(GroupCase):
         An open connection belongs to the caller: it stays open when its proxy goes
         down.
         """
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         far = self.fakes[0].answer()
         self.addCleanup(far.close)
         self.bringDown(0)
@@ -145,7 +145,7 @@ class GroupTests(GroupCase):
         With logFlows, a debug line names the upstream of each try.
         """
         self.group.logFlows = True
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.fakes[0].fail(fault())
         self.answer(1)
         self.took(dial)
@@ -160,6 +160,12 @@ class GroupTests(GroupCase):
                 "A UDP association goes through a",
             ],
         )
+
+
+class PlannedGroupTests(GroupTests):
+    """The same, by dial plans."""
+
+    plans = True
 
 
 class PolicyTests(GroupCase):
@@ -190,13 +196,19 @@ class PolicyTests(GroupCase):
         self.policy = "least-latency"
         self.group = self.makeGroup()
         for index, seconds in ((0, 0.3), (1, 0.1), (2, 0.2), (1, 0.9), (2, 0.2), (2, 0.9)):
-            dial = self.group.connect(DESTINATION)
+            dial = self.dial()
             self.clock.advance(seconds)
             self.answer(index)
             self.took(dial)
         self.assertAlmostEqual(self.member(1).latency or 0, 0.26)
         self.assertAlmostEqual(self.member(2).latency or 0, 0.34)
         self.through(1)
+
+
+class PlannedPolicyTests(PolicyTests):
+    """The same, by dial plans."""
+
+    plans = True
 
 
 class DatagramTests(GroupCase):

@@ -34,7 +34,7 @@ from nanotun.upstream.handshakes.socks5 import Socks5Handshake
 from nanotun.upstream.handshakes.tls import TlsGreeting
 from nanotun.upstream.reject import RejectUpstream
 from nanotun.upstream.tlsstream import makeContext
-from tests.unit.upstream.group_cases import DESTINATION, INTERVAL, GroupCase, fault
+from tests.unit.upstream.group_cases import INTERVAL, GroupCase, fault
 from tests.unit.upstream.tls_cases import CA, TlsServer
 from tests.unit.upstream.upstream_cases import FakeReactor, ReactorCase, unmarkedContext
 
@@ -208,7 +208,7 @@ class WatchTests(GroupCase):
         """
         self.clock.advance(DOUBT_INTERVAL)
         for expected in (1, 0):
-            dial = self.group.connect(DESTINATION)
+            dial = self.dial()
             self.fakes[0].fail(UpstreamTimeout("x"))
             self.answer(1)
             self.took(dial)
@@ -221,7 +221,7 @@ class WatchTests(GroupCase):
         No check or probe begins while another one of the member is under way.
         """
         self.clock.advance(INTERVAL - 1.0)
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.fakes[0].fail(UpstreamTimeout("x"))
         dial.cancel()
         self.failureResultOf(dial, CancelledError)
@@ -239,7 +239,7 @@ class WatchTests(GroupCase):
         """
         self.clock.advance(DOUBT_INTERVAL)
         for seconds, expected in ((DOUBT_TIME / 2, 0), (DOUBT_TIME, 1)):
-            dial = self.group.connect(DESTINATION)
+            dial = self.dial()
             self.clock.advance(seconds)
             dial.cancel()
             self.failureResultOf(dial, CancelledError)

@@ -35,16 +35,16 @@ class PerProgramTests(GroupCase):
     def setUp(self) -> None:
         """Have no programs yet."""
         super().setUp()
-        self.own: dict[str, list[FakeUpstream]] = {}
+        self.own: dict[str, list[NamedFakeUpstream]] = {}
         self.pools: dict[str, Service] = {}
         self.full = 0
         self.programs = PerProgram(self.group, self.make, self.isFull, limit=2)
         self.addCleanup(lambda: self.programs.running and self.programs.stopService())
 
-    def make(self, values: Values, services: MultiService) -> list[FakeUpstream]:
+    def make(self, values: Values, services: MultiService) -> list[NamedFakeUpstream]:
         """One fake for each member, and a service in the place of a pool."""
         ((_, process),) = values
-        self.own[process] = [NamedFakeUpstream("a"), FakeUpstream("b")]
+        self.own[process] = [self.makeFake(name) for name in "ab"]
         pool = self.pools[process] = Service()
         pool.setServiceParent(services)
         return self.own[process]
@@ -78,11 +78,11 @@ class PerProgramTests(GroupCase):
     def test_own(self) -> None:
         """A program's legs are its own, and nobody else is asked for them."""
         upstream = self.upstreamOf("curl")
-        dial = upstream.connect(DESTINATION)
+        dial = self.dial(upstream)
         leg, named = upstream.associate(4), upstream.associateNamed(6)
         one = self.own["curl"][0]
         self.assertEqual((one.asked, one.families), ([DESTINATION], [4]))
-        self.assertEqual(one.namedFamilies, [6])  # type: ignore[attr-defined]
+        self.assertEqual(one.namedFamilies, [6])
         self.addCleanup(one.answer().close)
         self.took(dial)
         for each in (leg, named):
@@ -95,12 +95,12 @@ class PerProgramTests(GroupCase):
         """Whether a proxy is up is known to all programs from the flows of one."""
         curl, wget = self.upstreamOf("curl"), self.upstreamOf("wget")
         for _ in range(FAULTS):
-            dial = curl.connect(DESTINATION)
+            dial = self.dial(curl)
             self.own["curl"][0].fail(fault())
             self.addCleanup(self.own["curl"][1].answer().close)
             self.took(dial)
         self.assertFalse(self.member(0).healthy)
-        dial = wget.connect(DESTINATION)
+        dial = self.dial(wget)
         self.assertEqual([len(each.asked) for each in self.own["wget"]], [0, 1])
         self.addCleanup(self.own["wget"][1].answer().close)
         self.took(dial)
@@ -110,7 +110,7 @@ class PerProgramTests(GroupCase):
         """A log-in that a proxy refuses is tried at the next one, and the first stays healthy."""
         curl = self.upstreamOf("curl")
         for _ in range(FAULTS):
-            dial = curl.connect(DESTINATION)
+            dial = self.dial(curl)
             self.own["curl"][0].fail(AuthenticationError("It does not accept curl."))
             self.addCleanup(self.own["curl"][1].answer().close)
             self.took(dial)
@@ -121,7 +121,7 @@ class PerProgramTests(GroupCase):
         """If the user name is no template, a proxy that refuses it is of no use to anybody."""
         programs = PerProgram(self.group, lambda values, services: self.fakes, self.isFull)
         for _ in range(FAULTS):
-            dial = programs.upstreamOf(valuesOf("curl")).connect(DESTINATION)
+            dial = self.dial(programs.upstreamOf(valuesOf("curl")))
             self.fakes[0].fail(AuthenticationError("It does not accept ann."))
             self.addCleanup(self.fakes[1].answer().close)
             self.took(dial)
@@ -150,14 +150,14 @@ class PerProgramTests(GroupCase):
         curl = self.upstreamOf("curl")
         wget = self.upstreamOf("wget")
         self.assertIs(self.upstreamOf("curl"), curl)
-        dial = wget.connect(DESTINATION)
+        dial = self.dial(wget)
         self.assertEqual(self.full, 0)
         self.upstreamOf("git")
         self.assertEqual((self.full, len(self.programs)), (1, 2))
         self.assertEqual(self.running(), ["curl", "git"])
         self.addCleanup(self.own["wget"][0].answer().close)
         self.took(dial)
-        dial = wget.connect(DESTINATION)
+        dial = self.dial(wget)
         self.own["wget"][0].fail(UpstreamRefused("No."))
         self.failureResultOf(dial, UpstreamRefused)
         self.assertIs(self.upstreamOf("curl"), curl)
@@ -171,13 +171,19 @@ class PerProgramTests(GroupCase):
 
         upstream = PerProgram(self.group, make, self.isFull).upstreamOf(valuesOf("curl"))
         for leg in (
-            upstream.connect(DESTINATION),
+            self.dial(upstream),
             upstream.associate(4),
             upstream.associateNamed(4),
         ):
             error = self.failureResultOf(leg, ProxyError)
             self.assertEqual(str(error.value), "The certificates are gone.")
         self.assertEqual(self.asked(), [0, 0])
+
+
+class PlannedPerProgramTests(PerProgramTests):
+    """The same, by dial plans."""
+
+    plans = True
 
 
 class LogInTests(SynchronousTestCase):

@@ -102,16 +102,16 @@ class SoleTests(GroupCase):
         """Flows tell of its health as well, and of how long a handshake takes."""
         self.begin()
         self.fakes[0].answerCheck(fault())
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.clock.advance(0.5)
         self.answer(0)
         self.took(dial)
         self.assertEqual((self.health(), self.member(0).latency), (("up", ""), 0.5))
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.fakes[0].fail(fault())
         self.failureResultOf(dial, ProxyError)
         self.assertEqual(self.health(), ("down", DOWN))
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.fakes[0].fail(UpstreamRefused("x"))
         self.failureResultOf(dial, UpstreamRefused)
         self.assertEqual(self.health(), ("up", ""))
@@ -126,7 +126,7 @@ class SoleTests(GroupCase):
         wrong = AuthenticationError("The proxy a does not accept this password; correct it.")
         for error, after in ((wrong, ("down", str(wrong))), (fault(), ("up", ""))):
             for _ in range(FAULTS):
-                dial = self.group.connect(DESTINATION)
+                dial = self.dial()
                 self.fakes[0].fail(error)
                 self.failureResultOf(dial, ProxyError)
             for _ in range(SUCCESSES):
@@ -134,7 +134,7 @@ class SoleTests(GroupCase):
                 self.group.refresh()
                 self.fakes[0].answerCheck()
             self.assertEqual(self.health(), after)
-            dial = self.group.connect(DESTINATION)
+            dial = self.dial()
             self.answer(0)
             self.took(dial)
             self.assertEqual(self.health(), ("up", ""))
@@ -144,13 +144,13 @@ class SoleTests(GroupCase):
         self.begin()
         self.fakes[0].answerCheck()
         self.clock.advance(INTERVAL / 2)
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.fakes[0].fail(DestinationSilent("x"))
         self.failureResultOf(dial, DestinationSilent)
         self.assertEqual((len(self.fakes[0].checks), self.health()[0]), (1, "up"))
         self.fakes[0].answerCheck()
         self.clock.advance(INTERVAL / 2)
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.clock.advance(DOUBT_TIME)
         dial.cancel()
         self.failureResultOf(dial, CancelledError)
@@ -194,6 +194,12 @@ class SoleTests(GroupCase):
         """One that is not started is not asked."""
         self.successResultOf(group.refresh())
         self.assertEqual(self.fakes[0].checks, [])
+
+
+class PlannedSoleTests(SoleTests):
+    """The same, by dial plans."""
+
+    plans = True
 
 
 class ContractTests(UpstreamContract, ReactorCase):

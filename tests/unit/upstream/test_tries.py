@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.python.failure import Failure
 
 from nanotun.errors import (
@@ -56,11 +56,10 @@ class TriesTests(GroupCase):
         """
         However the tries end, nothing is left to the garbage collector.
         """
-        group = self.group
         a, b, _ = self.fakes
 
         def begin() -> Deferred[None]:
-            dial = group.connect(DESTINATION)
+            dial = self.dial()
             return dial.addCallbacks(lambda leg: os.close(leg.fd), _ignore)
 
         def opened() -> None:
@@ -97,7 +96,7 @@ class TriesTests(GroupCase):
         """
         for error in (ProxyError("x"), HandshakeError("x"), AuthenticationError("x")):
             self.group = self.makeGroup()
-            dial = self.group.connect(DESTINATION)
+            dial = self.dial()
             self.fakes[0].fail(error)
             self.answer(1)
             self.took(dial)
@@ -109,7 +108,7 @@ class TriesTests(GroupCase):
         """
         Only one more is asked, and the first error is the one that is raised.
         """
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.fakes[0].fail(fault("a"))
         self.fakes[1].fail(fault("b"))
         self.assertEqual(str(self.failureResultOf(dial, ProxyError).value), str(fault("a")))
@@ -127,7 +126,7 @@ class TriesTests(GroupCase):
 
         for fake in self.fakes[:2]:
             self.patch(fake, "connect", connect)
-        self.failureResultOf(self.group.connect(DESTINATION), ProxyError)
+        self.failureResultOf(self.dial(), ProxyError)
 
     def test_destination(self) -> None:
         """
@@ -140,7 +139,7 @@ class TriesTests(GroupCase):
             UpstreamProhibited,
         )
         for kind in kinds * FAULTS:
-            dial = self.group.connect(DESTINATION)
+            dial = self.dial()
             self.fakes[0].fail(kind("x"))
             self.failureResultOf(dial, kind)
         self.assertEqual(self.asked(), [len(kinds) * FAULTS, 0, 0])
@@ -151,7 +150,7 @@ class TriesTests(GroupCase):
         A proxy that reports an error of the destination works: earlier faults are forgotten.
         """
         for error in [fault()] * (FAULTS - 1) + [UpstreamRefused("x")] + [fault()] * (FAULTS - 1):
-            dial = self.group.connect(DESTINATION)
+            dial = self.dial()
             self.fakes[0].fail(error)
             if type(error) is ProxyError:
                 self.answer(1)
@@ -165,7 +164,7 @@ class TriesTests(GroupCase):
         Running out of sockets is final, and says nothing about a proxy.
         """
         self.group.members.failed(self.member(0), "why")
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.fakes[0].fail(UpstreamError("no more sockets"))
         self.failureResultOf(dial, UpstreamError)
         self.assertEqual((self.asked(), self.member(0).breaker.faults), ([1, 0, 0], 1))
@@ -176,7 +175,7 @@ class TriesTests(GroupCase):
         nothing is learned about it.
         """
         self.group.members.failed(self.member(0), "why")
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.fakes[0].fail(FamilyUnsupported("x"))
         self.answer(1)
         self.took(dial)
@@ -189,7 +188,7 @@ class TriesTests(GroupCase):
         is at fault, that fault is.
         """
         for error, kind in ((FamilyUnsupported("b"), FamilyUnsupported), (fault("b"), ProxyError)):
-            dial = self.group.connect(DESTINATION)
+            dial = self.dial()
             self.fakes[0].fail(FamilyUnsupported("a"))
             self.fakes[1].fail(error)
             self.failureResultOf(dial, kind)
@@ -202,7 +201,7 @@ class TriesTests(GroupCase):
         """
         for error in [fault(), FamilyUnsupported("x")] * (FAULTS - 1) + [fault()]:
             self.assertTrue(self.member(0).healthy)
-            dial = self.group.connect(DESTINATION)
+            dial = self.dial()
             self.fakes[0].fail(error)
             self.answer(1)
             self.took(dial)
@@ -214,7 +213,7 @@ class TriesTests(GroupCase):
         A name without addresses is final, and says nothing about a proxy.
         """
         self.group.members.failed(self.member(0), "why")
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.fakes[0].fail(NameUnknown("x"))
         self.failureResultOf(dial, NameUnknown)
         self.assertEqual((self.asked(), self.member(0).breaker.faults), ([1, 0, 0], 1))
@@ -223,7 +222,7 @@ class TriesTests(GroupCase):
         """
         An internal error ends the tries, and is raised as it is.
         """
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.fakes[0].fail(KeyError("x"))  # type: ignore[arg-type]
         self.failureResultOf(dial, KeyError)
 
@@ -232,7 +231,7 @@ class TriesTests(GroupCase):
         If the first upstream is silent, the second one is asked as well. The one that
         opens the leg wins; the other is cancelled and was at fault.
         """
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.clock.advance(PATIENCE - 0.1)
         self.assertEqual(self.asked(), [1, 0, 0])
         self.clock.advance(0.1)
@@ -247,7 +246,7 @@ class TriesTests(GroupCase):
         """
         A first upstream that is only slow may still open the leg.
         """
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.clock.advance(PATIENCE)
         self.clock.advance(1.0)
         self.answer(0)
@@ -260,13 +259,13 @@ class TriesTests(GroupCase):
         The second one's fault does not end the tries, but an error of the destination
         that it reports does.
         """
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.clock.advance(PATIENCE)
         self.fakes[1].fail(fault("b"))
         self.assertNoResult(dial)
         self.answer(0)
         self.took(dial)
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.clock.advance(PATIENCE)
         self.fakes[1].fail(UpstreamRefused("x"))
         self.failureResultOf(dial, UpstreamRefused)
@@ -276,7 +275,7 @@ class TriesTests(GroupCase):
         """
         All tries share one deadline.
         """
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.clock.advance(PATIENCE)
         self.clock.advance(TIMEOUT - PATIENCE - 0.1)
         self.assertNoResult(dial)
@@ -297,7 +296,7 @@ class TriesTests(GroupCase):
         If the whole time is short, the second upstream is asked after half of it.
         """
         self.group = self.makeGroup(2.0)
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.clock.advance(1.0)
         self.assertEqual(self.asked(), [1, 1, 0])
         dial.cancel()
@@ -307,7 +306,7 @@ class TriesTests(GroupCase):
         """
         After an upstream's own deadline the next one is asked, if time is left.
         """
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.clock.advance(1.0)
         self.fakes[0].fail(UpstreamTimeout("x"))
         self.assertEqual(self.asked(), [1, 1, 0])
@@ -319,7 +318,7 @@ class TriesTests(GroupCase):
         """
         Cancelling cancels every upstream that is being asked.
         """
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.clock.advance(PATIENCE)
         dial.cancel()
         self.failureResultOf(dial, CancelledError)
@@ -332,7 +331,7 @@ class TriesTests(GroupCase):
         for index in (1, 2):
             self.bringDown(index)
         self.trouble.stop()
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.clock.advance(PATIENCE)
         self.assertEqual(self.asked(), [1, 0, 0])
         self.fakes[0].fail(fault())
@@ -346,8 +345,23 @@ class TriesTests(GroupCase):
         """
         lost: Deferred[object] = Deferred(lambda dial: dial.errback(Failure(UpstreamRefused("x"))))
         self.patch(self.fakes[0], "connect", lambda destination: lost)
-        dial = self.group.connect(DESTINATION)
+        dial = self.dial()
         self.clock.advance(PATIENCE)
         self.answer(1)
         self.took(dial)
         self.assertEqual(self.member(0).breaker.faults, 1)
+
+
+class PlannedTriesTests(TriesTests):
+    """The same, with the first dial by a plan."""
+
+    plans = True
+
+    def test_failsAtOnce(self) -> None:
+        """
+        An upstream that fails before its C{connect} returns counts like any other.
+        """
+        self.patch(self.fakes[1], "connect", lambda destination: fail(fault("b")))
+        dial = self.dial()
+        self.fakes[0].fail(fault("a"))
+        self.assertEqual(str(self.failureResultOf(dial, ProxyError).value), str(fault("a")))
