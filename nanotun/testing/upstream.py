@@ -4,12 +4,11 @@ An upstream that the test answers for.
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from collections.abc import Callable, Hashable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from nanotun.errors import UpstreamError
@@ -216,7 +215,7 @@ class FakeDials:
     @ivar ends: those of L{resume}.
     @ivar silences: the seconds of L{silent}.
     @ivar abandonments: those of L{abandoned}.
-    @param goOn: makes the leg for a dial that ended.
+    @param goOn: makes the leg for a dial that ended without a connection.
     """
 
     def __init__(self, goOn: Callable[[], Deferred[Connection]]) -> None:
@@ -232,12 +231,12 @@ class FakeDials:
 
     def resume(self, end: DialEnd) -> Deferred[Connection]:
         """
-        See L{IDialOutcomes.resume}.  The connection that comes with it is closed: the test
-        answers with another.
+        See L{IDialOutcomes.resume}.  There is no handshake, so a connection is the leg;
+        without one, the test answers.
         """
         self.ends.append(end)
         if end.fd >= 0:
-            os.close(end.fd)
+            return succeed(Connection(end.fd, end.received))
         return self._goOn()
 
     def silent(self, engine: Deferred[DialEnd], seconds: float) -> Deferred[Connection]:
@@ -253,8 +252,8 @@ class FakeDials:
 @implementer(IPlanned)
 class PlannedFakeUpstream(FakeUpstream):
     """
-    One whose dials the engine may carry out.  A dial that is resumed is another leg for the
-    test to answer, but it is not among C{asked}.
+    One whose dials the engine may carry out.  A dial that ended without a connection is a leg
+    for the test to answer, but it is not among C{asked}.
 
     @ivar plans: whether it gives any.
     @ivar standing: whether its plans stand.
