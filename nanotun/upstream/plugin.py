@@ -23,9 +23,11 @@ from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import ConfigError
+from nanotun.flow import Endpoint
 from nanotun.interfaces import (
     Authentication,
     IHealthCheck,
+    IPlanned,
     IScheme,
     IUpstream,
     NeededFiles,
@@ -181,7 +183,26 @@ def _upstreamOf(plugin: IScheme, url: ProxyURL, context: UpstreamContext) -> IUp
         except Invalid:
             kind, missed = type(made).__name__, interface.__name__
             raise TypeError(f"{kind} does not provide all of {missed}") from None
+    if IPlanned.providedBy(made) and _connectsOtherwise(type(made)):
+        made.plan = _noPlan  # type: ignore[method-assign]
     return made
+
+
+def _connectsOtherwise(kind: type) -> bool:
+    """
+    Whether a class has a C{connect} of its own, but the C{plan} of one of nanotun's that it is
+    derived from: the engine would not do what that C{connect} does.
+    """
+    connects, plans = (
+        # What no class has, the object has.
+        next((each for each in kind.__mro__ if name in vars(each)), kind)
+        for name in ("connect", "plan")
+    )
+    return connects is not plans and issubclass(connects, plans)
+
+
+def _noPlan(destination: Endpoint) -> None:
+    """In place of L{IPlanned.plan}."""
 
 
 class FoundSchemes(NamedTuple):

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.plugin import IPlugin
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,8 +19,12 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import ConfigError
+from nanotun.flow import Endpoint
 from nanotun.interfaces import (
     Authentication,
+    Connection,
+    DialPlan,
+    IPlanned,
     IScheme,
     IUpstream,
     NeededFiles,
@@ -28,6 +33,7 @@ from nanotun.interfaces import (
     UpstreamContext,
 )
 from nanotun.upstream import plugin
+from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.plugin import FoundSchemes, GuardedScheme, SchemePlugin, sortPlugins
 from nanotun.upstream.reject import RejectUpstream
 from nanotun.upstream.scheme import FILE, FLAG, Scheme, canChain, sendsNamesWith
@@ -184,6 +190,32 @@ class GuardedSchemeTests(SynchronousTestCase):
         ):
             line = self.guarded(lambda url, context, made=made: made)
             self.assertIn(reason, self.complaint(self.make, line, logged=TypeError))
+
+    def test_ownConnect(self) -> None:
+        """
+        An upstream that connects in its own way is asked for each flow, even if it is derived
+        from one of nanotun's that has dial plans.
+        """
+
+        class Counting(DirectUpstream):
+            def connect(self, destination: Endpoint) -> Deferred[Connection]:
+                raise NotImplementedError
+
+        class Planning(Counting):
+            def plan(self, destination: Endpoint) -> DialPlan | None:
+                return DirectUpstream.plan(self, destination)
+
+        class Named(DirectUpstream):
+            def describe(self) -> str:
+                return "named"
+
+        def planOf(kind: type[DirectUpstream]) -> object:
+            line = self.guarded(lambda url, context: kind(context._replace(mark=0)))
+            return IPlanned(self.make(line)).plan(Endpoint("127.0.0.1", 1))
+
+        self.assertIsNone(planOf(Counting))
+        for kind in (DirectUpstream, Planning, Named):
+            self.assertIsNotNone(planOf(kind), kind)
 
     def test_filesAndNotices(self) -> None:
         """A mistake in files or notices is found when the upstream is made, not later."""
