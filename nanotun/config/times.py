@@ -5,13 +5,14 @@ The values of a rule's C{times}: days of the week, and times of the day.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from nanotun.errors import ConfigError
 
 DAY = 24 * 60  #: Minutes.
+WEEK = 7 * DAY
 
 
 class TimeSpan(NamedTuple):
@@ -39,6 +40,24 @@ class TimeSpan(NamedTuple):
             return day in self.days and self.first <= minute < self.last
         begun = day in self.days and minute >= self.first
         return begun or ((day - 1) % 7 in self.days and minute < self.last)
+
+
+def minutesToEdge(spans: Iterable[TimeSpan], day: int, minute: int) -> int:
+    """
+    How many minutes it is until any span begins or ends.
+
+    @param spans: at least one.
+    @param day: as for L{TimeSpan.includes}, like C{minute}.
+    @return: from 1 on; by a clock that nobody sets, and that has no summer time.
+    """
+    now = day * DAY + minute
+    edges = (
+        each * DAY + edge
+        for span in spans
+        for each in span.days
+        for edge in (span.first, span.last if span.first < span.last else span.last + DAY)
+    )
+    return min((edge - now - 1) % WEEK + 1 for edge in edges)
 
 
 _DAYS = ("mo", "tu", "we", "th", "fr", "sa", "su")

@@ -18,7 +18,7 @@ from nanotun.config.times import TimeSpan
 from nanotun.policy.lists import Lists
 from nanotun.policy.names import NameSet
 from nanotun.policy.networktable import NetworkTable
-from nanotun.policy.subject import NAME, OWNER, UNKNOWABLE, Place, Subject, named, placeOf
+from nanotun.policy.subject import NAME, OWNER, SOURCE, UNKNOWABLE, Place, Subject, named, placeOf
 
 #: The day of the week, 0 for Monday, and the minute of the day, by this machine's clock.
 Now: TypeAlias = "Callable[[], tuple[int, int]]"
@@ -222,8 +222,8 @@ class SourceHosts:
         """Whether it holds of a flow."""
         if subject.local:
             return 0
-        place = placeOf(subject.flow.source.host, False)
-        return _within(self._tables, place)
+        host = subject.flow.source.host
+        return _within(self._tables, placeOf(host, False)) if host else -SOURCE
 
     def why(self, subject: Subject) -> str:
         """Why it has its value, as a part of a sentence."""

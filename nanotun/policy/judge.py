@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from nanotun.addresses import isAddress, isLocalhost
+from nanotun.addresses import isLocalhost
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import bareNames, firstHops, withFields
@@ -34,12 +34,13 @@ from nanotun.flow import (
 )
 from nanotun.interfaces import IJudge, IOwners, IScript, Sniff
 from nanotun.policy.asked import scriptFlow
+from nanotun.policy.behind import Behind, takenFor
 from nanotun.policy.conditions import Now
 from nanotun.policy.lists import NO_LISTS, Lists
-from nanotun.policy.reserved import specialOf
-from nanotun.policy.routecheck import RouteCheck, canonical
+from nanotun.policy.routecheck import RouteCheck
 from nanotun.policy.rules import Rules
 from nanotun.policy.ruletable import DESTINATIONS, RuleTable, Step, usesOwners
+from nanotun.policy.standing import StandingRules, UntilEdge
 from nanotun.policy.subject import NAME, OWNER, SCRIPT, Found, Outcome, Subject, named
 
 #: To look an enumeration's member up takes as long as to call a function.
@@ -165,6 +166,8 @@ class Judge:
     @param nameOf: a user's name.
     @param lists: what the user's rules name.
     @param now: the local time; see L{Now}.
+    @param forwards: see L{Behind}.
+    @param past: see L{StandingRules}, like C{untilEdge}.
     """
 
     def __init__(
@@ -187,18 +190,15 @@ class Judge:
         nameOf: Callable[[int], str] = str,
         lists: Lists = NO_LISTS,
         now: Now = lambda: (0, 0),
+        forwards: Callable[[], bool] = lambda: True,
+        past: Callable[[str], bool] = lambda host: False,
+        untilEdge: UntilEdge = lambda spans: 0.0,
     ) -> None:
         localProxy = runsLocally(settings, isLocal)
-        hosts = [canonical(proxy.host) for proxy in firstHops(settings) if isAddress(proxy.host)]
-        self._literal = frozenset(each for each in hosts if not isLocal(each))
-        # Nobody hides a public address behind one of this machine.
-        self._mayHide = any(specialOf(each) is not None for each in self._literal)
-        self._passedOn = passedOn
-        self._relatives = relatives
-        self._originalOf = originalOf
-        behind = self._isBehind
+        behind = Behind(settings, isLocal, passedOn, relatives, originalOf, forwards)
+        self._behind, isBehind = behind, behind.holds
         self.rules = rules = rulesFor(
-            settings, localProxy, ownPid, isConnected, inCell, behind, isLocal, script, lists, now
+            settings, localProxy, ownPid, isConnected, inCell, isBehind, isLocal, script, lists, now
         )
         everybody = script is not None and bool(script.needsProcess)
         self._needsOwner = needsOwner(settings, localProxy, everybody)
@@ -217,6 +217,8 @@ class Judge:
         #: Whether nothing but its destination matters of a flow of this machine.
         self._byDestination = not (settings.rules or script or self._needsOwner)
         self._known = lru_cache(maxsize=DESTINATIONS)(partial(_always, rules))
+        looks = self._owners is not None
+        self._standing = StandingRules(settings, rules, behind, looks, namesOf, past, untilEdge)
 
     def withOwners(
         self,
@@ -244,10 +246,6 @@ class Judge:
         other._check = self._check.untold()
         return other
 
-    def _isBehind(self, host: str) -> bool:
-        hosts = self._literal | self._passedOn()
-        return host in hosts or host in self._relatives(hosts)
-
     def judge(self, flow: Flow, sniff: Sniff | None = None) -> Decision | Deferred[Decision]:
         """See L{IJudge.judge}."""
         local = self._isLocal(flow.source.host)
@@ -255,7 +253,7 @@ class Judge:
             known = self._known(flow.protocol, flow.destination)
             if known is not None:
                 decision, mayCarry = known
-                behind = self._hidden(flow) if _mayHide(decision) else None
+                behind = self._hidden(flow) if takenFor(decision) else None
                 return self._routed(flow, behind or decision, mayCarry)
         subject = self.rules.subject(flow, local)
         if self.rules.usesNames:
@@ -277,12 +275,16 @@ class Judge:
             return decided.addCallback(_again, subject, before, looks)
         return _again(decided, subject, before, looks)
 
+    def stands(self, flow: Flow, decision: Decision) -> float | None:
+        """See L{IJudge.stands}."""
+        return self._standing.stands(flow, self._isLocal(flow.source.host), decision)
+
     def _begin(self, subject: Subject, sniff: Sniff | None) -> Decision | Deferred[Decision]:
         """Look first whether it is a proxy's own flow that the firewall hides."""
         if self._owners is None:
             subject.asked |= OWNER  # There is nobody to ask.
         decision, lacks = self.rules.evaluate(subject)
-        if subject.local and self._mayHide and (lacks or _mayHide(decision)):
+        if subject.local and (lacks or takenFor(decision)):
             behind = self._hidden(subject.flow)
             if behind is not None:
                 return self._check.route(subject.flow, behind)
@@ -295,8 +297,8 @@ class Judge:
         Decide about a flow of a proxy's own.  The firewall may have given a container's flow
         this machine's address.
         """
-        original = self._originalOf(flow) if self._mayHide else None
-        if original is None or self._isLocal(original.source.host):
+        original = self._behind.originalOf(flow)
+        if original is None:
             return None
         subject = self.rules.subject(flow._replace(source=original.source))
         behind, _ = self.rules.evaluate(subject)
@@ -443,11 +445,6 @@ def trace(judge: Judge, flow: Flow, decision: Decision) -> list[Step]:
     subject.call(Known((decision.name,) if decision.name else ()))
     subject.owner = decision.owner
     return judge.rules.trace(subject)
-
-
-def _mayHide(decision: Decision) -> bool:
-    """Whether the rules would decide so about a proxy's own flow that they take for another."""
-    return decision.verdict is _PROXIED or decision.rule == "default" or decision.rule[0] == "#"
 
 
 def _again(decision: Decision, subject: Subject, before: Decision, looks: bool) -> Decision | None:

@@ -116,6 +116,7 @@ class Rules:
 
     @ivar usesNames: whether any rule or the script is about the names of destinations.
     @ivar table: the user's rules; L{None} if there are none.
+    @ivar neverCertain: whether any flow that leaves may be decided by what a script answers.
     @param ownPid: this process's number, or 0 for no process at all.  Its own flows must
         not come back.  Asked at need, because twistd forks after the rules are made.
     @param processes: whether processes are excluded; L{Owner.excluded} says whether an
@@ -156,7 +157,7 @@ class Rules:
         default: str = PROXY,
     ) -> None:
         self.table = table if table is not None and len(table) else None
-        self._asksScript = script is not None and bool(script.decides)
+        self._asksScript = self.neverCertain = script is not None and bool(script.decides)
         self._everyOwner = script is not None and bool(script.needsProcess)
         self._processes = processes
         self._localProxy = localProxy
@@ -221,6 +222,23 @@ class Rules:
             decision = self._byRules(subject, doubts)
             others = lacking(doubts, decision)
         return decision, lacks | others
+
+    def certain(self, subject: Subject) -> Decision | None:
+        """
+        As L{evaluate}, for flows of which no more is known than is.
+
+        @return: L{None} if any rule before the one that decides could hold if more were known,
+            wherever it would send them.
+        """
+        early = self._early(subject)
+        if early is not None:
+            return early
+        looks = subject.local and not subject.asked & OWNER
+        if self.neverCertain or (looks and (self._everyOwner or self._localProxy)):
+            return None
+        doubts: list[Doubt] = []
+        decision = self._byRules(subject, doubts)
+        return None if doubts else decision
 
     def trace(self, subject: Subject) -> list[Step]:
         """What the user's rules say of a flow, for an explanation; nothing if none is asked."""
@@ -315,7 +333,9 @@ class Rules:
     def _byDestination(self, subject: Subject) -> Decision:
         """Ask the rules about destinations."""
         flow = subject.flow
-        return self._fixed(flow.protocol, flow.destination, subject.local) or self._lanOnly(subject)
+        return self._fixed(flow.protocol, flow.destination, subject.local) or _lanOnly(
+            subject, self._isConnected
+        )
 
     def _find(self, protocol: Protocol, destination: Endpoint, local: bool) -> Decision | None:
         """
@@ -339,24 +359,25 @@ class Rules:
             return self._default
         return self._specials.get(place.special, self._default)
 
-    def _lanOnly(self, subject: Subject) -> Decision:
-        """Decide about a flow to one of lanOnlyPorts."""
-        host = subject.flow.destination.host
-        port = f"{subject.flow.protocol.name} port {subject.flow.destination.port}"
-        reason = f"{port} is one of lanOnlyPorts"
-        if subject.place.fake:
-            reason += f", and {host} stands for a name, which may lead anywhere"
-            trouble = (
-                f"Flows to {port} of names are refused, because lanOnlyPorts keeps that port to "
-                "local networks and fake-ip cannot tell where a name leads; put local domains "
-                "into fakeIpExclude, or set lanOnlyPorts: [] to send such flows through the proxy."
-            )
-            return Decision(Verdict.REJECT, "lan-only-port", reason, trouble=trouble)
-        if _LOCAL.find(host) is not None or self._isConnected(host):
-            return Decision(Verdict.DIRECT, "lan-only-port", reason)
-        reason += f", and {host} is not on a local network"
+
+def _lanOnly(subject: Subject, isConnected: Callable[[str], bool]) -> Decision:
+    """Decide about a flow to one of lanOnlyPorts."""
+    host = subject.flow.destination.host
+    port = f"{subject.flow.protocol.name} port {subject.flow.destination.port}"
+    reason = f"{port} is one of lanOnlyPorts"
+    if subject.place.fake:
+        reason += f", and {host} stands for a name, which may lead anywhere"
         trouble = (
-            f"Flows to {port} of Internet hosts are refused, because lanOnlyPorts keeps that port "
-            "to local networks; with lanOnlyPorts: [] they would go through the proxy."
+            f"Flows to {port} of names are refused, because lanOnlyPorts keeps that port to "
+            "local networks and fake-ip cannot tell where a name leads; put local domains "
+            "into fakeIpExclude, or set lanOnlyPorts: [] to send such flows through the proxy."
         )
         return Decision(Verdict.REJECT, "lan-only-port", reason, trouble=trouble)
+    if _LOCAL.find(host) is not None or isConnected(host):
+        return Decision(Verdict.DIRECT, "lan-only-port", reason)
+    reason += f", and {host} is not on a local network"
+    trouble = (
+        f"Flows to {port} of Internet hosts are refused, because lanOnlyPorts keeps that port "
+        "to local networks; with lanOnlyPorts: [] they would go through the proxy."
+    )
+    return Decision(Verdict.REJECT, "lan-only-port", reason, trouble=trouble)

@@ -21,6 +21,10 @@ OWNER, NAME, SCRIPT = 1, 2, 4
 #: Something that cannot be found out, such as the address of a name under fake-ip.
 UNKNOWABLE = 8
 
+#: Which machine's flow it is.  That is lacking only where any machine's are meant, and is not found
+#: out.
+SOURCE = 16
+
 _GATEWAYS = (GATEWAY4, GATEWAY6)
 
 

@@ -43,6 +43,8 @@ class FakeJudge:
     @ivar again: flows that were judged again, each with the name that it is known by.
     @ivar doubts: the destinations of flows about which it is in doubt then.
     @ivar sniffs: what each of them could have been sniffed by.
+    @ivar standing: by a destination's host, for how many seconds decisions about it stand; not
+        at all about others.
     """
 
     def __init__(self) -> None:
@@ -51,6 +53,7 @@ class FakeJudge:
         self.again: list[tuple[Flow, str]] = []
         self.doubts: set[str] = set()
         self.sniffs: list[Sniff | None] = []
+        self.standing: dict[str, float] = {}
 
     def judge(self, flow: Flow, sniff: Sniff | None = None) -> Decision:
         """See L{IJudge.judge}."""
@@ -65,3 +68,7 @@ class FakeJudge:
         if flow.destination.host in self.doubts:
             return None
         return self.decisions.get(flow.destination.host, self.judge(flow))
+
+    def stands(self, flow: Flow, decision: Decision) -> float | None:
+        """See L{IJudge.stands}."""
+        return self.standing.get(flow.destination.host)
