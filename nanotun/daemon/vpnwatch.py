@@ -86,14 +86,26 @@ class VpnWatch:
 
         @param flow: of this machine.
         """
-        link = self._tunnel.past(flow.destination.host)
-        if link is None or link.kind != "tun":
+        device = self._devicePast(flow.destination.host)
+        if not device:
             return None
-        device = link.name
         owner = self._owners.ownerOf(flow, device)
         if isinstance(owner, Deferred):
             return owner.addCallback(lambda found: found and Carrier(found, device))
         return None if owner is None else Carrier(owner, device)
+
+    def isPast(self, host: str) -> bool:
+        """
+        Whether flows to an address may be another VPN's own, whosever they are.  Never raises.
+
+        @param host: a literal address.
+        """
+        return bool(self._devicePast(host))
+
+    def _devicePast(self, host: str) -> str:
+        """The device of the VPN that has routed an address past itself; empty for none."""
+        link = self._tunnel.past(host)
+        return link.name if link is not None and link.kind == "tun" else ""
 
     def forget(self) -> None:
         """

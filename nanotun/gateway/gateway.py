@@ -282,6 +282,10 @@ class Gateway:
         if self._nameServers is not None:
             self._nameServers.systemChanged()
 
+    def forgetAddresses(self) -> None:
+        """This machine's addresses have changed."""
+        self._locality.forget()
+
     def stats(self) -> GatewayStats:
         """What has happened since the start."""
         return GatewayStats(

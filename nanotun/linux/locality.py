@@ -45,6 +45,10 @@ class Locality:
         self._seconds = seconds
         self._known: dict[str, tuple[bool, float]] = {}
 
+    def forget(self) -> None:
+        """Addresses have changed: ask the kernel anew."""
+        self._known.clear()
+
     def isLocal(self, host: str) -> bool:
         """
         Whether C{host} is one of this machine's addresses.

@@ -1,5 +1,5 @@
 """
-Notices when links, addresses, routes or rules of the machine change.
+Notices when links, addresses, routes or rules of the machine change, or whether it forwards.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from nanotun.errors import RoutingError
 from nanotun.linux.netlink import READ_SIZE, ROUTE, openNetlink
 
 #: Multicast groups of rtnetlink(7), as numbers of linux/rtnetlink.h: links, and addresses,
-#: routes and rules of both families.
-GROUPS = (1, 5, 7, 8, 9, 11, 19)
+#: routes, rules and switches such as C{forwarding} (netconf) of both families.
+GROUPS = (1, 5, 7, 8, 9, 11, 19, 24, 25)
 
 #: Messages that are read in one turn of the reactor.
 _TURN = 256
@@ -56,6 +56,11 @@ class NetworkMonitor:
         self._changed = changed
         self._makeSocket = makeSocket
         self._socket: socket.socket | None = None
+
+    @property
+    def isListening(self) -> bool:
+        """Whether the kernel tells of changes."""
+        return self._socket is not None
 
     def start(self) -> None:
         """

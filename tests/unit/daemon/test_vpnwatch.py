@@ -205,6 +205,15 @@ class VpnWatchTests(SynchronousTestCase):
         self.tunnel.link = TUNV._replace(kind="wireguard")
         self.assertIsNone(self.watch.carrier(FLOW))
 
+    def test_past(self) -> None:
+        """A VPN that has a process may send what goes to its server, and nothing else."""
+        self.assertFalse(self.watch.isPast("45.45.45.2"))
+        self.tunnel.link = TUNV
+        self.assertTrue(self.watch.isPast("45.45.45.2"))
+        self.assertFalse(self.watch.isPast("45.45.45.3"))
+        self.tunnel.link = TUNV._replace(kind="wireguard")
+        self.assertFalse(self.watch.isPast("45.45.45.2"))
+
     def test_kernel(self) -> None:
         """This machine's routes can be read."""
         self.assertIsInstance(mainRoutes(), tuple)

@@ -174,8 +174,9 @@ class MonitorTests(SynchronousTestCase):
     def test_hears(self) -> None:
         """Many messages count as one change, as does an overflow."""
         verifyObject(IReadDescriptor, self.monitor)
-        self.assertEqual(self.monitor.fileno(), -1)
+        self.assertEqual((self.monitor.fileno(), self.monitor.isListening), (-1, False))
         self.monitor.start()
+        self.assertTrue(self.monitor.isListening)
         self.assertEqual(self.readers, [self.monitor])
         self.socket.waiting = [b"x"] * 5
         self.monitor.doRead()
@@ -196,6 +197,7 @@ class MonitorTests(SynchronousTestCase):
         self.socket.waiting = [errno.EIO]
         self.monitor.doRead()
         self.assertEqual(self.readers, [])
+        self.assertFalse(self.monitor.isListening)
         self.monitor.connectionLost(Failure(OSError()))
 
     def test_none(self) -> None:
