@@ -239,6 +239,11 @@ def _verdicts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         upstreams = verdicts.get("upstreams", {})
         if not set(upstreams) <= set(verdicts["verdicts"]):
             yield "upstreams", _counts(upstreams)
+        # Nor does it know in which ways connections were made.
+        paths = verdicts.get("paths", {})
+        ways = [f"{paths[name]} {text}" for name, text in PATHS.items() if paths.get(name)]
+        if ways:
+            yield "connected", ", ".join(ways)
 
 
 def _dns(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

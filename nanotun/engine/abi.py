@@ -27,10 +27,11 @@ from ctypes import (
     c_ulong,
     c_void_p,
 )
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 
 from nanotun.errors import EngineError
-from nanotun.flow import Stats
+from nanotun.flow import Endpoint, Stats
 
 NS_ABI_VERSION = 6
 
@@ -416,6 +417,14 @@ def bytes4(packed: bytes) -> Any:
 def bytes16(packed: bytes) -> Any:
     """A C{uint8_t[16]}, from an address in network order."""
     return (c_uint8 * 16)(*packed)
+
+
+def destinationOf(endpoint: Endpoint) -> ns_datagram:
+    """The form in which the library takes a literal address and a port."""
+    six = ":" in endpoint.host
+    address = inet_pton(AF_INET6 if six else AF_INET, endpoint.host).ljust(16, b"\0")
+    header = DATAGRAM.pack(0, 0, endpoint.port, 6 if six else 4, bytes(16), address)
+    return ns_datagram.from_buffer_copy(header)
 
 
 def idArray(ids: Sequence[int]) -> Any:

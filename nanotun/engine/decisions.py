@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import errno
 import os
-from socket import AF_INET, AF_INET6, inet_pton
 
 from twisted.internet.defer import Deferred, succeed
 
 from nanotun.engine import abi
+from nanotun.engine.dials import Dials
 from nanotun.errors import FlowLimitError
 from nanotun.flow import AbsoluteForm, Endpoint, Refusal
 from nanotun.policy.hello import nameIn
@@ -21,21 +21,24 @@ class Decisions:
     The decisions about the flows of one stack.  After L{close} they do nothing, because a
     request may outlive its stack.
 
+    @ivar dials: those that the stack makes by itself; closed with this.
     @param flowLimit: how many flows the stack joins, for the error that says so.
     """
 
-    __slots__ = ("_flowLimit", "_handle", "_library", "_sniffs")
+    __slots__ = ("_flowLimit", "_handle", "_library", "_sniffs", "dials")
 
     def __init__(self, library: abi.NativeLibrary, handle: int, flowLimit: int) -> None:
         self._library: abi.NativeLibrary | None = library
         self._handle = handle
         self._flowLimit = flowLimit
+        self.dials = Dials(library, handle)
         # By a flow's id: fires with its name.
         self._sniffs: dict[int, Deferred[str]] = {}
 
     def close(self) -> None:
         """The stack is about to be closed."""
         self._library = None
+        self.dials.close()
 
     def joinFlow(self, flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None) -> bool:
         """See L{nanotun.interfaces.IFlowRequest.join}."""
@@ -43,6 +46,7 @@ class Decisions:
         if library is None:
             os.close(fd)
             return False
+        self.dials.requests.pop(flowID, None)
         authority = authorization = None
         if form is not None:
             authority, authorization = form.authority.encode("ascii"), form.authorization
@@ -89,7 +93,7 @@ class Decisions:
         library = self._library
         if library is None:
             return True
-        to = None if real is None else _destination(real)
+        to = None if real is None else abi.destinationOf(real)
         result = library.ns_attach(self._handle, flowID, association, to)
         if result in (-errno.EBADF, -errno.EEXIST):
             return False
@@ -105,11 +109,13 @@ class Decisions:
     def refuseFlow(self, flowID: int, reason: Refusal) -> None:
         """See L{nanotun.interfaces.IFlowRequest.refuse}."""
         if self._library is not None:
+            self.dials.requests.pop(flowID, None)
             _settle(self._library.ns_refuse(self._handle, flowID, reason), "ns_refuse")
 
     def dropFlow(self, flowID: int) -> None:
         """See L{nanotun.interfaces.IFlowRequest.drop}."""
         if self._library is not None:
+            self.dials.requests.pop(flowID, None)
             _settle(self._library.ns_drop(self._handle, flowID), "ns_drop")
 
 
@@ -117,11 +123,3 @@ def _settle(result: int, call: str) -> None:
     # No such flow: the app gave up, and the event that says so has yet to be read.
     if result != -errno.ENOENT:
         abi.check(result, call)
-
-
-def _destination(real: Endpoint) -> abi.ns_datagram:
-    """An address in the form that C{ns_attach} takes."""
-    six = ":" in real.host
-    packed = inet_pton(AF_INET6 if six else AF_INET, real.host).ljust(16, b"\0")
-    header = abi.DATAGRAM.pack(0, 0, real.port, 6 if six else 4, bytes(16), packed)
-    return abi.ns_datagram.from_buffer_copy(header)

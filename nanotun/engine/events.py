@@ -19,6 +19,7 @@ from zope.interface import implementer
 
 from nanotun.engine import abi
 from nanotun.engine.decisions import Decisions
+from nanotun.engine.dials import discard
 from nanotun.engine.request import DatagramFlowRequest, FlowRequest
 from nanotun.flow import Crowd, CrowdKind, Endpoint, Flow, FlowEnd, Protocol
 from nanotun.interfaces import IFlowHandler
@@ -29,8 +30,14 @@ DRAIN_BATCH = 256
 #: The uid of programs that cannot be told apart.
 _NO_USER = 0xFFFFFFFF
 
-_REQUESTS = (abi.NS_EVENT_TCP_REQUEST, abi.NS_EVENT_UDP_REQUEST)
-_OF_FLOWS = (*_REQUESTS, abi.NS_EVENT_CLOSED, abi.NS_EVENT_NOT_HTTP)
+#: Of flows that wait for a decision, and wait for ever if there is none.
+_WAITING = (
+    abi.NS_EVENT_TCP_REQUEST,
+    abi.NS_EVENT_UDP_REQUEST,
+    abi.NS_EVENT_DIAL_ENDED,
+    abi.NS_EVENT_DIAL_SILENT,
+)
+_OF_FLOWS = (*_WAITING, abi.NS_EVENT_CLOSED, abi.NS_EVENT_NOT_HTTP)
 
 
 @implementer(IReadDescriptor)
@@ -38,6 +45,7 @@ class EventReader:
     """
     Reads the events of one stack, and tells the handler of those about flows.
 
+    @ivar handler: decides flows.
     @param eventFD: readable while events wait.  It belongs to the library.
     @param other: told of all other events: the kind (C{NS_EVENT_...}), the id and the
         error of each.
@@ -59,8 +67,9 @@ class EventReader:
         self._library: abi.NativeLibrary | None = library
         self._handle = handle
         self._eventFD = eventFD
-        self._handler = handler
+        self.handler = handler
         self._decisions = decisions
+        self._dials = decisions.dials
         self._other = other
         self._crowded = crowded
         self._events = abi.EventBuffer(DRAIN_BATCH)
@@ -91,7 +100,7 @@ class EventReader:
     def deliver(self) -> int:
         """Hand on all events that wait, and return how many there were."""
         total = 0
-        events, handler = self._events, self._handler
+        events, handler = self._events, self.handler
         # A handler may stop the engine, which closes this.
         while self._library is not None:
             count = self._library.ns_drain(self._handle, events.array, events.capacity)
@@ -108,7 +117,7 @@ class EventReader:
                     self._dispatch(event, handler)
                 except Exception:
                     self._log.failure("The flow {flow} is dropped", flow=event[0])
-                    if event[3] in _REQUESTS and self._library is not None:
+                    if event[3] in _WAITING and self._library is not None:
                         # If it was decided before the exception, the library no longer
                         # knows it and this does nothing.
                         self._library.ns_drop(self._handle, event[0])
@@ -122,7 +131,12 @@ class EventReader:
             flowID, bytesUp, bytesDown, kind, error,
             sourcePort, destinationPort, family, protocol, source, destination,
         ) = event  # fmt: skip
+        if kind == abi.NS_EVENT_JOINED:
+            self._dials.requests.pop(flowID, None)
+            handler.flowJoined(flowID, bytesUp / 1e6, error)
+            return
         if kind == abi.NS_EVENT_ABANDONED:
+            self._dials.requests.pop(flowID, None)
             handler.flowAbandoned(flowID)
             return
         if kind == abi.NS_EVENT_SNIFFED:
@@ -134,7 +148,7 @@ class EventReader:
             self._crowded(Crowd(CrowdKind(error), host, uid, bytesDown, flowID))
             return
         if kind not in _OF_FLOWS:
-            self._other(kind, flowID, error)
+            self._heard(kind, flowID, error, handler)
             return
         if family == 4:
             sourceHost = inet_ntop(AF_INET, source[:4])
@@ -154,5 +168,38 @@ class EventReader:
             handler.datagramFlowRequested(DatagramFlowRequest(flow, self._decisions))
         elif kind == abi.NS_EVENT_NOT_HTTP:
             handler.flowNotHttp(flow, error)
-        else:
+        elif kind == abi.NS_EVENT_CLOSED:
             handler.flowClosed(FlowEnd(flow, error, bytesUp, bytesDown))
+        else:
+            self._dialEvent(kind, flow, bytesUp, handler)
+
+    def _dialEvent(self, kind: int, flow: Flow, standing: int, handler: IFlowHandler) -> None:
+        """The engine's dial of a flow that waits has ended, or takes long."""
+        dials = self._dials
+        request = dials.requests.pop(flow.id, None)
+        if request is None and standing:
+            request = FlowRequest(flow, self._decisions)
+        if standing:
+            # Each is counted before it is told that it failed.
+            dials.tellStood(handler)
+        if kind == abi.NS_EVENT_DIAL_SILENT:
+            if request is not None:
+                dials.requests[flow.id] = request
+                handler.flowSilent(request, standing)
+            return
+        end = dials.endOf(flow.id)
+        if end is None:
+            return  # the app has given up
+        if request is None:
+            discard(end.fd)  # the dial was dropped when it had ended
+        else:
+            handler.flowDialEnded(request, end, standing)
+
+    def _heard(self, kind: int, number: int, error: int, handler: IFlowHandler) -> None:
+        """An event that is about no flow of its own."""
+        if kind in (abi.NS_EVENT_STOOD, abi.NS_EVENT_STANDING_ENDED):
+            self._dials.tellStood(handler)
+            if kind == abi.NS_EVENT_STANDING_ENDED:
+                handler.standingEnded(number)
+        else:
+            self._other(kind, number, error)

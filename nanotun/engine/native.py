@@ -21,8 +21,8 @@ from nanotun.engine.decisions import Decisions
 from nanotun.engine.events import EventReader
 from nanotun.engine.services import ServiceDatagrams
 from nanotun.errors import EngineError
-from nanotun.flow import Crowd, Datagram, Protocol, Stats
-from nanotun.interfaces import DatagramLeg, IFlowHandler, IPacketEngine, ITunDevice
+from nanotun.flow import Crowd, Datagram, Endpoint, Protocol, Stats
+from nanotun.interfaces import DatagramLeg, DialPlan, IFlowHandler, IPacketEngine, ITunDevice
 from nanotun.timer import Timer
 
 #: The library's stack for each C{stackMode}.  gVisor's whole netstack has fragments, ICMP,
@@ -125,7 +125,7 @@ class NativeEngine:
         if self._handle:
             raise EngineError("the packet engine runs already; please report this.")
         library = self._load()
-        handle = library.ns_open(self._config(device))
+        handle = library.ns_open(_configOf(self, device, self._udpTimeout))
         if handle <= 0:
             raise EngineError(
                 f"the {self.stackMode} stack cannot be made on {device.name}: "
@@ -144,29 +144,6 @@ class NativeEngine:
             library, handle, eventFD, handler, decisions, self._heard, self._crowded
         )
         self._reactor.addReader(self._events)
-
-    def _config(self, device: ITunDevice) -> abi.ns_config:
-        return abi.ns_config(
-            size=abi.CONFIG_SIZE,
-            tun_fd=device.fileno(),
-            mtu=device.mtu,
-            stack=STACKS[self.stackMode],
-            vnet_header=device.vnetHeader,
-            pending_limit=PENDING_LIMIT,
-            flow_limit=self.flowLimit,
-            half_open_limit=HALF_OPEN_LIMIT,
-            half_open_s=HALF_OPEN,
-            keepalive_s=KEEPALIVE,
-            half_closed_s=HALF_CLOSED,
-            association_limit=self.associationLimit,
-            datagram_flow_limit=DATAGRAM_FLOW_LIMIT,
-            udp_timeout_ms=round(self._udpTimeout * 1000),
-            gateway4=abi.bytes4(inet_pton(AF_INET, GATEWAY4)),
-            gateway6=abi.bytes16(inet_pton(AF_INET6, GATEWAY6)),
-            kernel4=abi.bytes4(inet_pton(AF_INET, KERNEL4.partition("/")[0])),
-            kernel6=abi.bytes16(inet_pton(AF_INET6, KERNEL6.partition("/")[0])),
-            device=device.index,
-        )
 
     def pump(self, budget: int) -> int:
         """See L{IPacketEngine.pump}."""
@@ -227,6 +204,22 @@ class NativeEngine:
             return 0
         result = self._library.ns_end(self._handle, abi.idArray(flowIDs), len(flowIDs))
         return abi.check(result, "ns_end")
+
+    def stand(self, destination: Endpoint, ours: bool, plan: DialPlan, seconds: float) -> int:
+        """See L{IPacketEngine.stand}."""
+        if self._decisions is None:
+            return 0
+        return self._decisions.dials.stand(destination, ours, plan, seconds)
+
+    def withdraw(self) -> None:
+        """See L{IPacketEngine.withdraw}."""
+        if self._decisions is not None:
+            self._decisions.dials.withdraw()
+
+    def tellStood(self) -> None:
+        """See L{IPacketEngine.tellStood}."""
+        if self._decisions is not None and self._events is not None:
+            self._decisions.dials.tellStood(self._events.handler)
 
     def listen(self, protocol: Protocol, port: int) -> None:
         """See L{IPacketEngine.listen}."""
@@ -320,3 +313,27 @@ class NativeEngine:
         waiting, self._stopping = self._stopping or [], None
         for done in waiting:
             done.callback(None)
+
+
+def _configOf(engine: NativeEngine, device: ITunDevice, udpTimeout: float) -> abi.ns_config:
+    return abi.ns_config(
+        size=abi.CONFIG_SIZE,
+        tun_fd=device.fileno(),
+        mtu=device.mtu,
+        stack=STACKS[engine.stackMode],
+        vnet_header=device.vnetHeader,
+        pending_limit=PENDING_LIMIT,
+        flow_limit=engine.flowLimit,
+        half_open_limit=HALF_OPEN_LIMIT,
+        half_open_s=HALF_OPEN,
+        keepalive_s=KEEPALIVE,
+        half_closed_s=HALF_CLOSED,
+        association_limit=engine.associationLimit,
+        datagram_flow_limit=DATAGRAM_FLOW_LIMIT,
+        udp_timeout_ms=round(udpTimeout * 1000),
+        gateway4=abi.bytes4(inet_pton(AF_INET, GATEWAY4)),
+        gateway6=abi.bytes16(inet_pton(AF_INET6, GATEWAY6)),
+        kernel4=abi.bytes4(inet_pton(AF_INET, KERNEL4.partition("/")[0])),
+        kernel6=abi.bytes16(inet_pton(AF_INET6, KERNEL6.partition("/")[0])),
+        device=device.index,
+    )

@@ -8,9 +8,10 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from nanotun.engine.decisions import Decisions
+from nanotun.engine.dials import discard
 from nanotun.errors import FlowDecidedError
 from nanotun.flow import AbsoluteForm, Endpoint, Flow, Refusal
-from nanotun.interfaces import IDatagramFlowRequest, IFlowRequest
+from nanotun.interfaces import DialPlan, IDatagramFlowRequest, IFlowRequest
 
 
 class _Request:
@@ -68,6 +69,20 @@ class FlowRequest(_Request):
             raise self._decidedError("join")
         self._decisions = None
         return decisions.joinFlow(self.flow.id, fd, leftover, form)
+
+    def dial(self, plan: DialPlan) -> None:
+        """See L{IFlowRequest.dial}."""
+        decisions = self._decisions
+        if decisions is None:
+            discard(plan.fd)
+            raise self._decidedError("dial")
+        decisions.dials.begin(self, plan)
+
+    def undial(self) -> None:
+        """See L{IFlowRequest.undial}."""
+        # Once the flow is decided there is no dial.
+        if self._decisions is not None:
+            self._decisions.dials.undo(self.flow.id)
 
 
 @implementer(IDatagramFlowRequest)

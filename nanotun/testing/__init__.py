@@ -8,6 +8,7 @@ tests may use it.
 from __future__ import annotations
 
 from nanotun.testing.device import FAKE_FD, FAKE_INDEX, MemoryTun, MemoryTunOpener
+from nanotun.testing.dials import NoDials
 from nanotun.testing.engine import MemoryEngine, MemoryRequest
 from nanotun.testing.gateway import FakeGateway
 from nanotun.testing.names import FakeNames
@@ -49,5 +50,6 @@ __all__ = [
     "MemoryTun",
     "MemoryTunOpener",
     "NamedFakeUpstream",
+    "NoDials",
     "PlannedFakeUpstream",
 ]

@@ -26,6 +26,7 @@ from nanotun.flow import (
 )
 from nanotun.interfaces import (
     DatagramLeg,
+    DialPlan,
     IDatagramFlowRequest,
     IFlowHandler,
     IFlowRequest,
@@ -33,6 +34,7 @@ from nanotun.interfaces import (
     ITunDevice,
     LegKind,
 )
+from nanotun.testing.dials import MemoryDials
 
 WEB = Endpoint("192.0.2.1", 80)
 SOURCE = Endpoint("198.18.0.2", 40000)
@@ -61,6 +63,17 @@ class MemoryRequest:
         self._decide()
         return self._engine.joinFlow(self.flow.id, fd, leftover, form)
 
+    def dial(self, plan: DialPlan) -> None:
+        """See L{IFlowRequest.dial}."""
+        if self.decided and plan.fd >= 0:
+            os.close(plan.fd)
+        self._checkUndecided()
+        self._engine.dialFlow(self, plan)
+
+    def undial(self) -> None:
+        """See L{IFlowRequest.undial}."""
+        self._engine.dropDial(self.flow.id)
+
     def attach(self, association: int, real: Endpoint | None = None) -> bool:
         """See L{IDatagramFlowRequest.attach}."""
         self._checkUndecided()
@@ -85,6 +98,7 @@ class MemoryRequest:
     def _decide(self) -> None:
         self._checkUndecided()
         self.decided = True
+        self._engine.dropDial(self.flow.id)
 
     def _checkUndecided(self) -> None:
         if self.decided:
@@ -170,7 +184,7 @@ class MemoryAssociations:
 
 
 @implementer(IPacketEngine)
-class MemoryEngine(MemoryAssociations):
+class MemoryEngine(MemoryAssociations, MemoryDials):
     """
     An engine without packets: the test says what apps do, and looks at what became of
     their flows.
@@ -195,7 +209,8 @@ class MemoryEngine(MemoryAssociations):
     stackMode = "memory"
 
     def __init__(self) -> None:
-        super().__init__()
+        MemoryAssociations.__init__(self)
+        MemoryDials.__init__(self)
         self.device: ITunDevice | None = None
         self.joined: dict[int, tuple[int, bytes]] = {}
         self.forms: dict[int, AbsoluteForm | None] = {}
@@ -274,6 +289,9 @@ class MemoryEngine(MemoryAssociations):
         """See L{IPacketEngine.stop}."""
         self.handler = None
         self._waiting.clear()
+        self.standing.clear()
+        for flowID in list(self.dialled):
+            self.dropDial(flowID)
         for flowID in self._flows:
             os.close(self.joined[flowID][0])
         self._flows.clear()
@@ -284,10 +302,14 @@ class MemoryEngine(MemoryAssociations):
     # What apps do.
 
     def request(self, destination: Endpoint = WEB, source: Endpoint = SOURCE) -> MemoryRequest:
-        """An app asks for a connection; the handler hears of it at once."""
+        """
+        An app asks for a connection; the handler hears of it at once, unless there is a
+        standing decision about it.
+        """
         assert self.handler is not None
         request = MemoryRequest(self, self._flow(Protocol.TCP, source, destination))
-        self.handler.flowRequested(request)
+        if not self._stands(request):
+            self.handler.flowRequested(request)
         return request
 
     def requestDatagrams(
@@ -325,8 +347,9 @@ class MemoryEngine(MemoryAssociations):
     def abandon(self, flowID: int) -> None:
         """The app gives up."""
         assert self.handler is not None
-        del self._waiting[flowID]
-        self.handler.flowAbandoned(flowID)
+        self.vanish(flowID)
+        if not self._endOfStanding(flowID):
+            self.handler.flowAbandoned(flowID)
 
     def say(self, flowID: int, name: str = "") -> None:
         """The first bytes of an app, whose flow is sniffed, are there, or do not come."""
@@ -337,13 +360,14 @@ class MemoryEngine(MemoryAssociations):
     def vanish(self, flowID: int) -> None:
         """The app gives up, and the handler has yet to be told."""
         del self._waiting[flowID]
+        self.dropDial(flowID)
 
     def end(self, flowID: int, error: int = 0) -> None:
         """A joined flow ends."""
         assert self.handler is not None
         flow = self._flows.pop(flowID)
         os.close(self.joined[flowID][0])
-        if self.handler.followsFlows:
+        if not self._endOfStanding(flowID) and self.handler.followsFlows:
             self.handler.flowClosed(FlowEnd(flow, error, 0, 0))
 
     def giveBack(self) -> None:

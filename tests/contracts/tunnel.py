@@ -20,6 +20,7 @@ from zope.interface.verify import verifyObject
 from nanotun.errors import DeviceError, EngineError, FlowDecidedError, FlowLimitError
 from nanotun.flow import Endpoint, Flow, FlowEnd, Refusal
 from nanotun.interfaces import (
+    DialEnd,
     IDatagramFlowRequest,
     IFlowHandler,
     IFlowRequest,
@@ -91,6 +92,11 @@ class WaitingHandler:
         self.requests: list[IFlowRequest] = []
         self.datagramRequests: list[IDatagramFlowRequest] = []
         self.ends: list[FlowEnd] = []
+        self.joins: list[tuple[int, int]] = []
+        self.dialEnds: list[tuple[IFlowRequest, DialEnd, int]] = []
+        self.silences: list[tuple[IFlowRequest, int]] = []
+        self.counts: list[tuple[int, int, int, int]] = []
+        self.over: list[int] = []
         self._waiters: list[tuple[list[Any], Deferred[Any]]] = []
 
     def flowRequested(self, request: IFlowRequest) -> None:
@@ -111,6 +117,26 @@ class WaitingHandler:
     def flowNotHttp(self, flow: Flow, reason: int) -> None:
         """Not looked at."""
 
+    def flowJoined(self, flowID: int, seconds: float, address: int) -> None:
+        """Keep it."""
+        self._keep(self.joins, (flowID, address))
+
+    def flowDialEnded(self, request: IFlowRequest, end: DialEnd, standing: int) -> None:
+        """Keep it."""
+        self._keep(self.dialEnds, (request, end, standing))
+
+    def flowSilent(self, request: IFlowRequest, standing: int) -> None:
+        """Keep it."""
+        self._keep(self.silences, (request, standing))
+
+    def stood(self, number: int, decided: int, joined: int, seconds: float, address: int) -> None:
+        """Keep it."""
+        self._keep(self.counts, (number, decided, joined, address))
+
+    def standingEnded(self, number: int) -> None:
+        """Keep it."""
+        self._keep(self.over, number)
+
     def _keep(self, where: list[Any], what: object) -> None:
         for index, (wanted, waiter) in enumerate(self._waiters):
             if wanted is where:
@@ -123,7 +149,7 @@ class WaitingHandler:
         """
         Fires with the oldest item of a list, or with the next one that would be added.
 
-        @param where: C{requests}, C{datagramRequests} or C{ends}.
+        @param where: one of the lists.
         """
         waiter: Deferred[Any] = Deferred()
         if where:

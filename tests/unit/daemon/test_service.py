@@ -26,7 +26,7 @@ from nanotun.errors import DeviceError, EngineError
 from nanotun.flow import Stats
 from nanotun.interfaces import End, IFlowHandler, IPacketEngine, ITunDevice, UpstreamSettings
 from nanotun.log.format import formatText
-from nanotun.testing import FakeGateway, MemoryEngine, MemoryTunOpener
+from nanotun.testing import FakeGateway, MemoryEngine, MemoryTunOpener, NoDials
 
 SETTINGS = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "ann:hunter2@proxy")}, None)
 
@@ -34,7 +34,7 @@ START = ("device.open", "engine.start", "gateway.start", "port.startReading", "f
 
 
 @implementer(IFlowHandler)
-class FakeRouter:
+class FakeRouter(NoDials):
     """Notes its end."""
 
     followsFlows = False

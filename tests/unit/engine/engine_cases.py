@@ -4,6 +4,7 @@ What the tests of L{nanotun.engine} share: a library made of Python.
 
 from __future__ import annotations
 
+import errno
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 
@@ -14,7 +15,7 @@ from zope.interface import implementer
 from nanotun.engine import abi
 from nanotun.engine.native import NativeEngine
 from nanotun.flow import Flow, FlowEnd
-from nanotun.interfaces import IDatagramFlowRequest, IFlowHandler, IFlowRequest
+from nanotun.interfaces import DialEnd, IDatagramFlowRequest, IFlowHandler, IFlowRequest
 from nanotun.testing import MemoryTunOpener
 
 HANDLE = 11
@@ -30,6 +31,9 @@ class FakeLibrary:
     @ivar results: the result of each function, 0 unless it is set; of a list, one for each
         call.
     @ivar events: those that wait to be drained.
+    @ivar dialEnds: by a flow's id: how its dial ended, as the fields of C{struct ns_dialled}
+        but C{length}, and what was received.
+    @ivar stood: the records that wait, as fields of C{struct ns_stood}.
     @ivar received: the batches that wait for the services.
     @ivar name: what C{ns_name} finds.
     """
@@ -38,6 +42,8 @@ class FakeLibrary:
         self.calls: list[tuple[Any, ...]] = []
         self.results: dict[str, Any] = {"ns_open": HANDLE, "ns_event_fd": EVENT_FD}
         self.events: list[dict[str, Any]] = []
+        self.dialEnds: dict[int, tuple[dict[str, int], bytes]] = {}
+        self.stood: list[dict[str, int]] = []
         self.received: list[bytes] = []
         self.name = b"", False
         self.config: dict[str, Any] = {}
@@ -85,6 +91,25 @@ class FakeLibrary:
         outer._obj.value = isOuter
         return len(name)
 
+    def ns_dialled(self, handle: int, flowID: int, end: Any, buffer: Any, capacity: int) -> int:
+        """Tell how a dial ended, once."""
+        if flowID not in self.dialEnds:
+            return -errno.ENOENT
+        fields, received = self.dialEnds.pop(flowID)
+        assert len(received) <= capacity
+        for name, value in fields.items():
+            setattr(end, name, value)
+        end.length = len(received)
+        buffer[: len(received)] = received
+        return 0
+
+    def ns_stood(self, handle: int, array: Any, capacity: int) -> int:
+        """Move records."""
+        batch, self.stood = self.stood[:capacity], self.stood[capacity:]
+        for index, record in enumerate(batch):
+            array[index] = abi.ns_stood(**record)
+        return len(batch)
+
     def named(self, name: str) -> list[tuple[Any, ...]]:
         """The arguments of all calls of one function."""
         return [call[1:] for call in self.calls if call[0] == name]
@@ -92,7 +117,11 @@ class FakeLibrary:
 
 @implementer(IFlowHandler)
 class RecordingHandler:
-    """Writes down its calls; may raise once."""
+    """
+    Writes down its calls; may raise once.
+
+    @ivar dials: what it heard of dials, in order, each with the name of the method.
+    """
 
     followsFlows = True
 
@@ -103,6 +132,7 @@ class RecordingHandler:
         self.ends: list[FlowEnd] = []
         #: With how many flows had ended.
         self.notHttp: list[tuple[Flow, int, int]] = []
+        self.dials: list[tuple[Any, ...]] = []
         self.failure: Exception | None = None
 
     def flowRequested(self, request: IFlowRequest) -> None:
@@ -130,6 +160,29 @@ class RecordingHandler:
     def flowNotHttp(self, flow: Flow, reason: int) -> None:
         """Note it."""
         self.notHttp.append((flow, reason, len(self.ends)))
+
+    def flowJoined(self, flowID: int, seconds: float, address: int) -> None:
+        """Note it."""
+        self.dials.append(("joined", flowID, seconds, address))
+
+    def flowDialEnded(self, request: IFlowRequest, end: DialEnd, standing: int) -> None:
+        """Note it, or raise."""
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        self.dials.append(("ended", request, end, standing))
+
+    def flowSilent(self, request: IFlowRequest, standing: int) -> None:
+        """Note it."""
+        self.dials.append(("silent", request, standing))
+
+    def stood(self, number: int, decided: int, joined: int, seconds: float, address: int) -> None:
+        """Note it."""
+        self.dials.append(("stood", number, decided, joined, seconds, address))
+
+    def standingEnded(self, number: int) -> None:
+        """Note it."""
+        self.dials.append(("over", number))
 
 
 def request(

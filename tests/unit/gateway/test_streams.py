@@ -214,6 +214,13 @@ class App:
             raise self._error
         return self._there
 
+    def dial(self, plan: Any) -> None:
+        """See L{IFlowRequest.dial}."""
+        raise AssertionError("the gateway has a leg of its own")
+
+    def undial(self) -> None:
+        """See L{IFlowRequest.undial}."""
+
     def refuse(self, reason: Refusal) -> None:
         """See L{IFlowRequest.refuse}."""
         self.events.append(reason)

@@ -19,7 +19,14 @@ from nanotun.interfaces import IDatagramFlowRequest, IFlowHandler
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.udp.associations import Associations
 from nanotun.router.udp.faults import Faults
-from nanotun.testing import FakeNames, FakeUpstream, MemoryEngine, MemoryRequest, MemoryTunOpener
+from nanotun.testing import (
+    FakeNames,
+    FakeUpstream,
+    MemoryEngine,
+    MemoryRequest,
+    MemoryTunOpener,
+    NoDials,
+)
 
 WEB = Endpoint("192.0.2.1", 443)
 DNS = Endpoint("192.0.2.53", 53)
@@ -40,7 +47,7 @@ def losingShared(engine: MemoryEngine) -> Callable[..., int]:
 
 
 @implementer(IFlowHandler)
-class Handler:
+class Handler(NoDials):
     """Sends all datagrams through one upstream."""
 
     followsFlows = False
