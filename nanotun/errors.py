@@ -88,7 +88,7 @@ class FlowLimitError(NanotunError):
 
 class UpstreamError(NanotunError):
     """
-    A flow cannot leave.  L{nanotun.router.router.REFUSALS} has what the app sees of each
+    A flow cannot leave.  L{nanotun.router.dialling.REFUSALS} has what the app sees of each
     subclass.
 
     @ivar news: whether the sentence tells the user more than the app sees.

@@ -2,37 +2,24 @@
 Takes each flow where the judge says.
 
 The upstream is dialled first, and the handshake with the app is completed only once there
-is a leg.  L{REFUSALS} has what the app sees of a dial that fails.  Datagrams leave through
-an association of their source: L{nanotun.router.udp.associations}.
+is a leg: L{nanotun.router.dialling}.  Datagrams leave through an association of their source:
+L{nanotun.router.udp.associations}.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.errors import (
-    DestinationSilent,
-    FamilyUnsupported,
-    FlowLimitError,
-    NameUnknown,
-    UpstreamError,
-    UpstreamForbids,
-    UpstreamHostUnreachable,
-    UpstreamNetUnreachable,
-    UpstreamProhibited,
-    UpstreamRefused,
-)
 from nanotun.flow import Decision, Flow, FlowEnd, Refusal, Verdict
 from nanotun.interfaces import (
     Connection,
+    DialEnd,
     IDatagramFlowRequest,
     IFlowHandler,
     IFlowRequest,
@@ -46,9 +33,11 @@ from nanotun.interfaces import (
 )
 from nanotun.log.trouble import TroubleLog
 from nanotun.policy.decisions import leadsOut, nameOf
+from nanotun.router.dialling import Dialling
 from nanotun.router.following import Following
-from nanotun.router.named import dialled, shown
+from nanotun.router.named import shown
 from nanotun.router.onward import openOnward
+from nanotun.router.pending import discard
 from nanotun.router.plainhttp import PlainHttpFlows
 from nanotun.router.tally import Tally
 from nanotun.router.udp.associations import Associations
@@ -63,20 +52,6 @@ saidLog = Logger(namespace=SAID)
 #: enough to see what is going on.
 SAID_LIMIT = 10
 
-#: What the app sees of an error.  Any other error, a proxy at fault and a deadline that
-#: passed included, is a reset: the app should not go on trying.  So is a proxy's ban, since
-#: ICMP's "prohibited" becomes "no route" or "permission denied" depending on the family, and
-#: the latter sends people to look for a wrong key.
-REFUSALS: dict[type[UpstreamError], Refusal] = {
-    UpstreamRefused: Refusal.RESET,
-    UpstreamHostUnreachable: Refusal.HOST_UNREACHABLE,
-    UpstreamNetUnreachable: Refusal.NET_UNREACHABLE,
-    FamilyUnsupported: Refusal.NET_UNREACHABLE,
-    NameUnknown: Refusal.HOST_UNREACHABLE,
-    UpstreamProhibited: Refusal.PROHIBITED,
-    UpstreamForbids: Refusal.RESET,
-}
-
 
 @implementer(IFlowHandler)
 class FlowRouter:
@@ -84,8 +59,8 @@ class FlowRouter:
     Has every flow judged, and carries out the decision.
 
     @ivar trouble: told of what goes wrong; stopped with the router.
-    @ivar carried: how many flows have been joined.
     @ivar associations: those that datagrams leave by.
+    @ivar dialling: opens legs for connections.
     @ivar tally: counts what is decided.
     @param upstreams: asked where each flow leaves whose verdict is PROXY or DIRECT.
     @param gateway: answers connections to the gateway's addresses.
@@ -118,15 +93,31 @@ class FlowRouter:
         self._redirection = Redirection(names, self.associations, self.trouble)
         self._undecided = UndecidedFlows()
         self._following = Following(clock, engine, gateway, names, self.tally, self._redirection)
-        self._pending: dict[int, PendingFlow] = {}
+        self.dialling = Dialling(
+            engine,
+            clock,
+            gateway,
+            names,
+            self._following,
+            self.tally,
+            self._plainHttp,
+            self.trouble,
+            self._said,
+            self._log,
+        )
+        self._engine = engine
         self._stopped = False
-        self.carried = 0
         self.configure(judge, upstreams, logFlows, script, judgesAgain)
 
     @property
     def followsFlows(self) -> bool:
         """See L{IFlowHandler}: fake addresses and plain http need it, and L{Following}."""
         return self._countsFlows or self._following.active or bool(self._plainHttp.flows)
+
+    @property
+    def carried(self) -> int:
+        """How many flows have been joined."""
+        return self.dialling.carried
 
     @property
     def logFlows(self) -> bool:
@@ -146,20 +137,28 @@ class FlowRouter:
 
         @param script: see L{Following.configure}; likewise C{logFlows} and C{judgesAgain}.
         """
+        self.withdraw()
+        self.dialling.forgetUpstreams()
         self._judge = judge
         self._upstreams = upstreams
         self._following.configure(judge, upstreams, logFlows, script, judgesAgain)
+
+    def withdraw(self) -> None:
+        """End all standing decisions, whenever something of theirs may have changed; cheap."""
+        self.dialling.standing.withdraw()
 
     def report(self) -> dict[str, Any]:
         """
         Counters for the user.
 
         @return: C{verdicts}, C{rules} and C{upstreams}: how many flows since the start, each
-            by name; C{dialling} and C{legs}: how many dials and associations there are now.
+            by name, and C{paths}, by L{Dialling.paths}; C{dialling} and C{legs}: how many dials
+            and associations there are now.
         """
+        self._engine.tellStood()
         return {
             **self.tally.report(),
-            "dialling": len(self._pending),
+            **self.dialling.report(),
             "legs": len(self.associations.present),
         }
 
@@ -213,11 +212,34 @@ class FlowRouter:
         """See L{IFlowHandler.flowAbandoned}."""
         if self._undecided.abandon(flowID):
             return
-        pending = self._pending.pop(flowID, None)
-        if pending is not None:
-            if self.logFlows:
-                self._log.debug("Flow {flow} was given up by the app, or made way", flow=flowID)
-            pending.cancel()
+        if self.dialling.abandoned(flowID) and self.logFlows:
+            self._log.debug("Flow {flow} was given up by the app, or made way", flow=flowID)
+
+    def flowJoined(self, flowID: int, seconds: float, address: int) -> None:
+        """See L{IFlowHandler.flowJoined}."""
+        self.dialling.joined(flowID, seconds, address)
+
+    def flowDialEnded(self, request: IFlowRequest, end: DialEnd, standing: int) -> None:
+        """See L{IFlowHandler.flowDialEnded}."""
+        if not self._stopped:
+            self.dialling.dialEnded(request, end, standing)
+            return
+        discard(end)
+        if standing:
+            request.refuse(Refusal.RESET)
+
+    def flowSilent(self, request: IFlowRequest, standing: int) -> None:
+        """See L{IFlowHandler.flowSilent}."""
+        if not self._stopped:
+            self.dialling.silent(request, standing)
+
+    def stood(self, number: int, decided: int, joined: int, seconds: float, address: int) -> None:
+        """See L{IFlowHandler.stood}."""
+        self.dialling.standing.stood(number, decided, joined, seconds, address)
+
+    def standingEnded(self, number: int) -> None:
+        """See L{IFlowHandler.standingEnded}."""
+        self.dialling.standing.ended(number)
 
     def flowClosed(self, end: FlowEnd) -> None:
         """See L{IFlowHandler.flowClosed}."""
@@ -233,17 +255,14 @@ class FlowRouter:
     @property
     def pending(self) -> int:
         """How many flows wait for a leg."""
-        return len(self._pending)
+        return self.dialling.flows
 
     def stop(self) -> None:
         """Cancel all dials and refuse their flows, and close all associations."""
         self._stopped = True
         self._undecided.stop()
         self._following.stop()
-        dialled, self._pending = self._pending, {}
-        for pending in dialled.values():
-            pending.cancel()
-            pending.request.refuse(Refusal.RESET)
+        self.dialling.stop()
         self._redirection.stop()
         self.associations.stop()
         self.trouble.stop()
@@ -253,9 +272,9 @@ class FlowRouter:
         flow = request.flow
         upstream = self._upstreams.leaving(decision, flow)
         self._tellUpstream(flow, decision, upstream)
-        follow = self._following.expect(flow, judge, decision, upstream)
-        pending = self._pending[flow.id] = PendingFlow(self, request, decision, follow)
-        pending.begin(upstream.connect(dialled(self._names, flow, decision)))
+        # Only what is in force now may be asked whether it holds for others.
+        stands = judge is self._judge and not self._following.wants
+        self.dialling.dial(request, judge, decision, upstream, stands)
 
     def _send(self, request: IDatagramFlowRequest, judge: IJudge, decision: Decision) -> None:
         flow = request.flow
@@ -285,107 +304,21 @@ class FlowRouter:
         if self.logFlows:
             self.tally.tellHalt(flow, decision)
 
-    def connected(self, pending: PendingFlow, connection: Connection) -> None:
-        """A pending flow has its leg."""
-        request = pending.request
-        self._pending.pop(request.flow.id, None)
-        try:
-            joined = self._plainHttp.join(request, connection)
-        except FlowLimitError as error:
-            # The app's kernel repeats its SYN by itself.
-            self.trouble.report(str(error))
-            return
-        except OSError as error:
-            # The engine owns the fd even so, and has ended the flow.
-            self.trouble.report(f"A flow cannot be joined: {error}.")
-            return
-        if joined:
-            self.carried += 1
-            if self._countsFlows:
-                self._names.flowJoined(request.flow.destination.host)
-            pending.follow()
-        elif self.logFlows:
-            self._log.debug("Flow {flow} was gone already", flow=request.flow.id)
-
-    def failed(self, request: IFlowRequest, reason: Failure) -> None:
-        """The dial of a pending flow failed."""
-        self._pending.pop(request.flow.id, None)
-        error = reason.value
-        refusal = Refusal.RESET
-        if not isinstance(error, UpstreamError):
-            self._log.failure(
-                "The dial to {destination} failed: internal error",
-                failure=reason,
-                destination=request.flow.destination,
-            )
-        elif type(error) in REFUSALS or isinstance(error, DestinationSilent):
-            # Nothing is wrong with the proxy, and most of it the app sees itself.
-            refusal = REFUSALS.get(type(error), refusal)
-            if error.news:
-                self._said.report(str(error))
-            elif self.logFlows:
-                self._log.debug("Flow {flow}: {error}", flow=request.flow.id, error=str(error))
-        else:
-            self.trouble.report(str(error))
-        request.refuse(refusal)
-
 
 def firstPending(router: FlowRouter) -> str:
     """Where the flow goes that has waited longest for its leg; empty if none waits."""
-    for pending in router._pending.values():
-        return shown(router._names, pending.request.flow.destination)
+    for destination, _ in router.dialling.waiting():
+        return shown(router._names, destination)
     return ""
 
 
 def firstLeaving(router: FlowRouter) -> str:
     """The name of the upstream by which that flow is to leave; empty if none waits."""
-    for pending in router._pending.values():
-        return nameOf(pending.decision)
+    for _, decision in router.dialling.waiting():
+        return nameOf(decision)
     return ""
 
 
 def openByRules(router: FlowRouter, flow: Flow) -> Deferred[Connection]:
     """Connect to where a flow was meant for, by the rules in force now."""
     return openOnward(router._judge, router._upstreams, flow)
-
-
-class PendingFlow:
-    """A flow that waits for its leg, and the dial that is to open it."""
-
-    __slots__ = ("_cancelled", "_dial", "_router", "decision", "follow", "request")
-
-    def __init__(
-        self,
-        router: FlowRouter,
-        request: IFlowRequest,
-        decision: Decision,
-        follow: Callable[[], None],
-    ) -> None:
-        """
-        @param follow: to be called when the flow was joined.
-        """
-        self.request = request
-        self.decision = decision
-        self.follow = follow
-        self._router = router
-        self._dial: Deferred[Connection] | None = None
-        self._cancelled = False
-
-    def begin(self, dial: Deferred[Connection]) -> None:
-        """Wait for the dial's result."""
-        self._dial = dial
-        dial.addCallbacks(self._connected, self._failed)
-
-    def cancel(self) -> None:
-        """Cancel the dial; the router is not told of its end."""
-        self._cancelled = True
-        if self._dial is not None:
-            self._dial.cancel()
-
-    def _connected(self, connection: Connection) -> None:
-        self._router.connected(self, connection)
-
-    def _failed(self, reason: Failure) -> None:
-        if self._cancelled and reason.check(CancelledError, UpstreamError):
-            return
-        self._router.failed(self.request, reason)

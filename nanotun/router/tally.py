@@ -59,10 +59,10 @@ class Tally:
         # By rule, which is empty for what rules that are gone have decided.
         self._counts: dict[tuple[str, Verdict, str], int] = {}
 
-    def count(self, decision: Decision) -> None:
-        """A flow was decided."""
+    def count(self, decision: Decision, flows: int = 1) -> None:
+        """A flow was decided, or several in the same way."""
         key = decision.rule, decision.verdict, nameOf(decision)
-        self._counts[key] = self._counts.get(key, 0) + 1
+        self._counts[key] = self._counts.get(key, 0) + flows
 
     def rulesChanged(self) -> None:
         """The user's rules are others from now on, and what they decide is counted anew."""

@@ -365,7 +365,7 @@ class MakeServiceTests(SynchronousTestCase):
             ("proxy", []),
         ):
             decision = Decision(Verdict.PROXY, "#1", upstream=name)
-            router._pending = {1: SimpleNamespace(decision=decision)}
+            router.dialling._pending = {1: SimpleNamespace(decision=decision)}
             self.assertEqual([each.describe() for each in patience._proxies()], proxies)
 
     def test_cellLogin(self) -> None:

@@ -350,16 +350,12 @@ class VerdictTests(RouterCase):
         self.engine.request(self.ELSEWHERE)
         self.engine.requestDatagrams(self.ELSEWHERE)
         self.engine.request()
-        self.assertEqual(
-            self.router.report(),
-            {
-                "verdicts": {"reject": 2, "proxy": 1},
-                "rules": {"reject": 2, "default": 1},
-                "upstreams": {"reject": 2, "proxy": 1},
-                "dialling": 1,
-                "legs": 0,
-            },
-        )
+        report = self.router.report()
+        self.assertEqual(report["verdicts"], {"reject": 2, "proxy": 1})
+        self.assertEqual(report["rules"], {"reject": 2, "default": 1})
+        self.assertEqual(report["upstreams"], {"reject": 2, "proxy": 1})
+        self.assertEqual((report["dialling"], report["legs"]), (1, 0))
+        self.assertEqual(report["paths"], {"engine": 0, "standing": 0, "general": 0})
 
     def test_configure(self) -> None:
         """
