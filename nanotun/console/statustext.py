@@ -46,6 +46,13 @@ ANSWERED_HERE = {
     "rebound": "rebinding",
 }
 
+#: The ways in which connections were made.
+PATHS = {
+    "standing": "by an earlier decision",
+    "engine": "by the engine",
+    "general": "by Python",
+}
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -239,11 +246,11 @@ def _verdicts(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         upstreams = verdicts.get("upstreams", {})
         if not set(upstreams) <= set(verdicts["verdicts"]):
             yield "upstreams", _counts(upstreams)
-        # Nor does it know in which ways connections were made.
+        # Nor does an older daemon know in which ways connections were made.
         paths = verdicts.get("paths", {})
-        ways = [f"{paths[name]} {text}" for name, text in PATHS.items() if paths.get(name)]
-        if ways:
-            yield "connected", ", ".join(ways)
+        made = [f"{paths[name]} {text}" for name, text in PATHS.items() if paths.get(name)]
+        if made:
+            yield "connected", ", ".join(made)
 
 
 def _dns(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

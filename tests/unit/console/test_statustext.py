@@ -76,6 +76,18 @@ class TextTests(SynchronousTestCase):
         self.report["verdicts"]["upstreams"] = {"proxy": 116, "office": 4, "direct": 33}
         self.assertEqual(self.line("upstreams"), "proxy 116, office 4, direct 33")
 
+    def test_paths(self) -> None:
+        """The ways in which connections were made are shown, but for those that were not used."""
+        self.report["verdicts"] = {"verdicts": {"proxy": 51}, "rules": {"default": 51}}
+        self.assertRaises(StopIteration, self.line, "connected")
+        paths = {"engine": 6, "standing": 44, "general": 0}
+        self.report["verdicts"]["paths"] = paths
+        self.assertEqual(self.line("connected"), "44 by an earlier decision, 6 by the engine")
+        paths.update(engine=0, standing=0)
+        self.assertRaises(StopIteration, self.line, "connected")
+        paths["general"] = 2
+        self.assertEqual(self.line("connected"), "2 by Python")
+
     def test_rules(self) -> None:
         """Each of the user's rules that has decided is shown with where it leads."""
         self.report["verdicts"] = {
