@@ -14,7 +14,6 @@ proxies.  Whoever notices has all standing decisions withdrawn
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection
 from typing import TypeAlias
 
@@ -28,9 +27,9 @@ from nanotun.policy.decisions import leadsOut
 from nanotun.policy.rules import Rules
 from nanotun.policy.subject import OWNER
 
-#: Seconds for which a decision about a fake address stands at most.  As long as it stands the
-#: address cannot be given to another name, so it must not stand for ever if nobody uses it.
-FAKE_LIMIT = 60.0
+#: Seconds for which a decision stands at most.  The kernel's word of a change may be lost, and a
+#: fake address cannot be given to another name as long as a decision about it stands.
+LIMIT = 60.0
 
 #: Seconds; for less it is not worth it.
 LEAST = 1.0
@@ -107,9 +106,7 @@ class StandingRules:
             other = self._certain(flow, side)
             if other is None or not _same(other, decision):
                 return None
-        seconds = FAKE_LIMIT if fake else math.inf
-        if self._spans:
-            seconds = min(seconds, self._untilEdge(self._spans))
+        seconds = min(LIMIT, self._untilEdge(self._spans)) if self._spans else LIMIT
         return seconds if seconds >= LEAST else None
 
     def _isOwn(self, decision: Decision) -> bool:

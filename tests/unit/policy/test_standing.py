@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Collection
 from typing import Any
@@ -15,7 +14,7 @@ from nanotun.flow import Decision, Endpoint, Flow, Known, Owner, Protocol, Verdi
 from nanotun.policy.judge import Carrier, Judge
 from nanotun.policy.lists import Lists
 from nanotun.policy.rules import LOCAL_PROXY
-from nanotun.policy.standing import FAKE_LIMIT
+from nanotun.policy.standing import LIMIT
 from nanotun.testing import FakeOwners, FakeScript
 from tests.unit.policy.deciding import ME, flow
 from tests.unit.policy.judging import settings
@@ -43,7 +42,7 @@ class StandsCase(SynchronousTestCase):
         self.forwards = True
         #: Day and minute, and seconds until the next edge.
         self.now = 2, 12 * 60
-        self.edge = 300.0
+        self.edge = 30.0
         self.spans: Collection[TimeSpan] = ()
 
     def makeJudge(
@@ -84,9 +83,9 @@ class StandsCase(SynchronousTestCase):
         return judge.stands(asked, decision)
 
     def assertStands(self, judge: Judge, *destinations: str, source: str = ME) -> None:
-        """Decisions stand without a limit."""
+        """Decisions stand for as long as any may."""
         for each in destinations:
-            self.assertEqual(self.stands(judge, each, source), math.inf, each)
+            self.assertEqual(self.stands(judge, each, source), LIMIT, each)
 
     def assertNever(self, judge: Judge, *destinations: str, source: str = ME) -> None:
         """Decisions do not stand."""
@@ -174,14 +173,14 @@ class StandsTests(StandsCase):
             self.assertStands(judge, "tcp 9.9.9.9:443")
 
     def test_fakeNames(self) -> None:
-        """A fake address has one name, but keeps it only for a while if nobody uses it."""
+        """A fake address has one name."""
         judge = self.makeJudge({"to": "office", "domains": "a.example"}, dnsMode="fake-ip")
         for host in ("198.19.0.7", "fdfe:dcba:9876:1::7"):
             destination = f"tcp [{host}]:443" if ":" in host else f"tcp {host}:443"
             self.assertNever(judge, destination)
             for name in ("a.example", "x.example"):
                 self.names[host] = Known((name,))
-                self.assertEqual(self.stands(judge, destination), FAKE_LIMIT)
+                self.assertEqual(self.stands(judge, destination), LIMIT)
 
     def test_sniffed(self) -> None:
         """Where first bytes are read for a name, nothing stands."""
@@ -197,10 +196,12 @@ class StandsTests(StandsCase):
         spans = {"times": "08:00-18:00"}
         for rule in ({"to": "office", **spans}, {"to": "office", "not": spans}):
             judge = self.makeJudge({**rule, "ports": 443})
-            self.edge = 300.0
+            self.edge = 30.0
             for destination in ("tcp 1.1.1.1:443", "tcp 1.1.1.1:80"):
-                self.assertEqual(self.stands(judge, destination), 300.0)
+                self.assertEqual(self.stands(judge, destination), 30.0)
             self.assertEqual([(each.first, each.last) for each in self.spans], [(480, 1080)])
+            self.edge = 300.0
+            self.assertStands(judge, "tcp 1.1.1.1:443")
             self.edge = 0.5
             self.assertNever(judge, "tcp 1.1.1.1:443")
 
@@ -276,7 +277,7 @@ class StandsTests(StandsCase):
         asked = flow("tcp 1.1.1.1:443")
         decision = judge.judge(asked)
         assert isinstance(decision, Decision)
-        self.assertEqual(judge.stands(asked, decision), math.inf)
+        self.assertEqual(judge.stands(asked, decision), LIMIT)
         for change in (
             {"owner": CURL},
             {"trouble": "Something is wrong."},
