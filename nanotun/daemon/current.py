@@ -6,17 +6,21 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nanotun.config.settings import Settings
 from nanotun.daemon.lists import NOTHING_READ, ReadLists, readLists
+from nanotun.daemon.standing import untilEdge
 from nanotun.daemon.upstreams import Upstreams
+from nanotun.daemon.vpnwatch import VpnWatch
 from nanotun.gateway import Gateway
 from nanotun.gateway.dns.contexts import TlsContexts, contextsFor
 from nanotun.interfaces import IScript
 from nanotun.linux.connected import ConnectedNetworks
 from nanotun.linux.conntrack import originalOf
+from nanotun.linux.forwarding import Forwarding
 from nanotun.linux.locality import Locality
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.linux.neighbours import Relatives
@@ -57,6 +61,28 @@ class Current(NamedTuple):
     def forNames(self) -> tuple[Script | None, TlsContexts, NamePolicy]:
         """What the gateway looks names up by, besides the settings and the upstreams."""
         return self.script, self.contexts, self.names
+
+
+class Vicinity(NamedTuple):
+    """
+    What judges ask about the network where the machine is.
+
+    @ivar vpn: knows other VPNs' own flows; L{None} where none arrives.
+    """
+
+    marked: MarkedRoute
+    forwarding: Forwarding
+    vpn: VpnWatch | None = None
+
+    @property
+    def carrier(self) -> Carries:
+        """See L{Judge}."""
+        return (lambda flow: None) if self.vpn is None else self.vpn.carrier
+
+    def forget(self) -> None:
+        """Something has changed: have the kernel asked anew."""
+        self.marked.forget()
+        self.forwarding.forget()
 
 
 def logOptions(settings: Settings) -> LogOptions:
@@ -101,9 +127,8 @@ def makeJudge(
     owners: Owners | None,
     lists: Lists,
     gateway: Gateway,
-    marked: MarkedRoute,
+    around: Vicinity,
     inCell: bool = False,
-    carrier: Carries = lambda flow: None,
     script: IScript | None = None,
     directAllowed: bool = True,
 ) -> Judge:
@@ -113,19 +138,20 @@ def makeJudge(
     @param lists: what the rules take from files.
     @param gateway: knows this machine's addresses.
     @param inCell: whether the flows come from the cell of C{nanotun run}.
-    @param carrier: see L{Judge}, as for the others.
+    @param script: see L{Judge}, as for the others.
     """
+    vpn = around.vpn
     return Judge(
         settings,
         owners,
         gateway.isLocal,
-        marked.leadsIn,
+        around.marked.leadsIn,
         upstreams.dials,
         os.getpid,
         ConnectedNetworks(settings.tunName, time.monotonic).holds,
         inCell,
         frozenset if owners is None else lambda: owners.hops.hops,
-        carrier,
+        around.carrier,
         Relatives(time.monotonic).of,
         (lambda flow: None) if inCell else originalOf,
         script=script,
@@ -134,6 +160,10 @@ def makeJudge(
         lists=lists,
         now=localTime,
         namesOf=gateway.names.namesOf,
+        # No firewall changes what is in a cell.
+        forwards=(lambda: False) if inCell else around.forwarding.forwards,
+        past=(lambda host: False) if vpn is None else vpn.isPast,
+        untilEdge=untilEdge,
     )
 
 
@@ -143,8 +173,9 @@ class Maker:
 
     @param gateway: of the daemon, like the rest: it stays.
     @param trouble: told of proxies that go down.
-    @param carrier: see L{Judge}.
+    @param around: what judges ask about the network.
     @param recorder: knows who makes each socket.
+    @param changed: see L{Upstreams}.
     """
 
     def __init__(
@@ -152,16 +183,16 @@ class Maker:
         reactor: Any,
         gateway: Gateway,
         trouble: TroubleLog,
-        marked: MarkedRoute,
+        around: Vicinity,
         recorder: Recorder,
-        carrier: Carries,
+        changed: Callable[[], None],
     ) -> None:
         self._recorder = recorder
         self._reactor = reactor
         self._gateway = gateway
         self._trouble = trouble
-        self._marked = marked
-        self._carrier = carrier
+        self._around = around
+        self._changed = changed
 
     def make(
         self,
@@ -184,8 +215,9 @@ class Maker:
             self._reactor,
             gateway.names,
             self._trouble,
-            self._marked.leadsIn,
+            self._around.marked.leadsIn,
             gateway.isLocal,
+            changed=self._changed,
         )
         owners = ownersFor(settings, self._reactor, self._recorder, before, script)
         lists = readLists(settings, os.geteuid(), known)
@@ -195,8 +227,7 @@ class Maker:
             owners,
             lists.lists,
             gateway,
-            self._marked,
-            carrier=self._carrier,
+            self._around,
             script=script,
         )
         names = namePolicy(settings, lists.lists, judge.rules.table, script)

@@ -17,6 +17,7 @@ What a change means::
                                     have forgotten them
     another VPN takes the default   the log says how it is treated
     route
+    any                             no decision stands, at once
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from nanotun.addresses import KERNEL4, KERNEL6, SOCKET_MARK, isAddress
 from nanotun.config.askedservers import literalHosts
 from nanotun.config.settings import Settings
 from nanotun.daemon.devicewatch import DeviceWatch
+from nanotun.daemon.standing import Withdrawals
 from nanotun.daemon.vpnwatch import VpnWatch
 from nanotun.errors import RoutingError
 from nanotun.interfaces import IPart
@@ -100,6 +102,7 @@ class NetworkWatch:
     @param ways: see L{waysOut}.
     @param followers: called in this order when there is another way out; see the module.
     @param vpn: looks for other VPNs; L{None} where no packet of theirs arrives.
+    @param standing: told of every change.
     @param sinceBoot: see L{sinceBoot}.
     """
 
@@ -115,6 +118,7 @@ class NetworkWatch:
         ways: Callable[[], Iterable[object]],
         associations: Movable,
         followers: Iterable[Callable[[], object]],
+        standing: Withdrawals,
         vpn: VpnWatch | None = None,
         departed: Departed | None = None,
         makeSources: Callable[[], Sources] = lambda: Sources(openDatagram),
@@ -124,6 +128,7 @@ class NetworkWatch:
         self._readWays = ways
         self._associations = associations
         self._followers = tuple(followers)
+        self._standing = standing
         self._vpn = vpn
         self._departed = Departed(clock.seconds) if departed is None else departed
         self._makeSources = makeSources
@@ -171,6 +176,7 @@ class NetworkWatch:
         """The kernel says that something has changed."""
         if self._vpn is not None:
             self._vpn.forget()
+        self._standing.networkChanged()
         if self._device is not None:
             # At once, because nothing gets through without it.
             self._device.look()
@@ -179,6 +185,7 @@ class NetworkWatch:
             self._settle.start(SETTLE)
 
     def _check(self) -> None:
+        self._standing.look(self._monitor.isListening)
         if not self._settle.active:
             self._settled()
 

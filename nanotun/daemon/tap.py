@@ -27,7 +27,14 @@ from nanotun.config.settings import Settings
 from nanotun.config.upstreams import inDialOrder, upstreamsOf
 from nanotun.control.lock import InstanceLock
 from nanotun.control.server import ControlSocket
-from nanotun.daemon.current import Current, Maker, logOptions, makeJudge, ownersFor
+from nanotun.daemon.current import (
+    Current,
+    Maker,
+    Vicinity,
+    logOptions,
+    makeJudge,
+    ownersFor,
+)
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.dnsquery import dnsHandler
@@ -54,9 +61,10 @@ from nanotun.daemon.requests import (
 from nanotun.daemon.scripts import describeScript, scriptFor
 from nanotun.daemon.service import NanotunService, Parts
 from nanotun.daemon.signals import Signals
+from nanotun.daemon.standing import Withdrawals
 from nanotun.daemon.systemservers import SystemServers, makeSystemServers
 from nanotun.daemon.upstreams import Upstreams, noticesOf
-from nanotun.daemon.vpnwatch import VpnWatch, makeVpnWatch
+from nanotun.daemon.vpnwatch import makeVpnWatch
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, makeGateway
@@ -70,6 +78,7 @@ from nanotun.interfaces import (
     UpstreamSettings,
 )
 from nanotun.linux.conntrack import originalOf
+from nanotun.linux.forwarding import Forwarding
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService, newDirectory
 from nanotun.log.trouble import TroubleLog
@@ -98,14 +107,14 @@ __all__ = ["Options", "makeCellService", "makeService"]
 class Tunnel(NamedTuple):
     """The parts that carry traffic, wherever the device is."""
 
-    marked: MarkedRoute
+    around: Vicinity
     engine: IPacketEngine
     gateway: Gateway
     current: Current
     router: FlowRouter
     device: TunnelDevice
     recorder: Recorder
-    vpn: VpnWatch | None
+    standing: Withdrawals
     system: SystemServers
 
 
@@ -154,7 +163,14 @@ def makeTunnel(
         # What comes from a cell is this machine's own.
         isLocal = (lambda host: True) if inCell else gateway.isLocal
         upstreams = Upstreams(
-            settings, reactor, gateway.names, trouble, marked.leadsIn, isLocal, known
+            settings,
+            reactor,
+            gateway.names,
+            trouble,
+            marked.leadsIn,
+            isLocal,
+            known,
+            changed=lambda: router.withdraw(),
         )
         owners = None if inCell else ownersFor(settings, reactor, recorder, script=script)
         # Before twistd forks, so that both processes share the memory.
@@ -164,16 +180,15 @@ def makeTunnel(
         raise SystemExit(f"nanotun: {error}") from None
     # No packet of another VPN's comes from a cell.
     vpn = None if inCell else makeVpnWatch(settings, marked, reactor)
-    carrier = (lambda flow: None) if vpn is None else vpn.carrier
+    around = Vicinity(marked, Forwarding(reactor.seconds), vpn)
     judge = makeJudge(
         settings,
         upstreams,
         owners,
         lists.lists,
         gateway,
-        marked,
+        around,
         inCell,
-        carrier,
         script,
         directAllowed,
     )
@@ -193,7 +208,8 @@ def makeTunnel(
     names = namePolicy(settings, lists.lists, judge.rules.table, script)
     gateway.configure(settings, upstreams.byName, script, contexts, names)
     current = Current(settings, upstreams, owners, judge, lists, names=names, contexts=contexts)
-    return Tunnel(marked, engine, gateway, current, router, device, recorder, vpn, system)
+    standing = Withdrawals(router.withdraw, (around.forget, gateway.forgetAddresses))
+    return Tunnel(around, engine, gateway, current, router, device, recorder, standing, system)
 
 
 def makeService(options: Options) -> IService:
@@ -213,9 +229,9 @@ def makeService(options: Options) -> IService:
         raise SystemExit(f"nanotun: {error}") from None
     opener = LinuxTunOpener(offloadWorks)
     tunnel = makeTunnel(settings, opener, reactor, inCell=False, script=script)
-    marked, engine, gateway, current, router, device, recorder, vpn, system = tunnel
+    around, engine, gateway, current, router, device, recorder, standing, system = tunnel
     current = current._replace(script=script)
-    maker = Maker(reactor, gateway, router.trouble, marked, recorder, current.judge.carrier)
+    maker = Maker(reactor, gateway, router.trouble, around, recorder, router.withdraw)
     root = LoggedService(logOptions(settings), twistd, reactor)
     end = partial(exitWith, reactor)
     ending = makeEnding(os.environ)
@@ -277,7 +293,7 @@ def makeService(options: Options) -> IService:
     # is changed before the lock is held.
     alone = makeAlone(settings)
     recording = () if privileges.lacking(SEARCHING) else (recorder,)
-    before = (signals, *recording, privileges, lock, alone, live, marked, system)
+    before = (signals, *recording, privileges, lock, alone, live, around.marked, system)
     undo = routes or leftovers
     # Twice, because excluded processes go on connecting while the routes are set.
     older = OlderConnections(live, lambda: 0 if routes is None else routes.report()["changes"])
@@ -292,7 +308,8 @@ def makeService(options: Options) -> IService:
         live.waysOut,
         router.associations,
         followers if routes is None else (*followers, routes.networkMoved),
-        vpn,
+        standing,
+        around.vpn,
     )
     # The watch is stopped after the routes: without them nothing needs it.
     after = (watch, *routing, control, notifier)
@@ -350,14 +367,14 @@ def makeCellService(
     reactor = steadyReactor()
     settings = options.settings
     tunnel = makeTunnel(settings, opener, reactor, True, known, script, directAllowed)
-    marked, engine, gateway, current, router, device, *_, system = tunnel
+    around, engine, gateway, current, router, device, _, standing, system = tunnel
     root = MultiService()
     context = UpstreamContext(
         reactor,
         min(settings.connectTimeout, CHECK_LIMIT),
         openStream,
         openDatagram,
-        marked.leadsIn,
+        around.marked.leadsIn,
     )
 
     def together(entry: UpstreamSettings, single: Sequence[IUpstream]) -> IUpstream:
@@ -380,8 +397,11 @@ def makeCellService(
         partial(waysOut, settings),
         router.associations,
         (gateway.networkMoved, system.networkMoved, current.upstreams.networkMoved),
+        standing,
     )
-    before = (marked, system) if script is None else (script, marked, system)
+    before = (around.marked, system)
+    if script is not None:
+        before = (script, *before)
     parts = Parts(device, engine, gateway, router, before, after=(watch, patience))
     notices = (
         *options.notices,

@@ -29,12 +29,14 @@ class FakeMonitor:
     """
     Tells of a change when a test says so.
 
+    @ivar isListening: whether it would tell.
     @ivar refuses: raised by L{start}, if set.
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self.changed = changed
         self.running = False
+        self.isListening = True
         self.refuses: RoutingError | None = None
 
     def start(self) -> None:
@@ -93,6 +95,21 @@ class FakeVpn:
             raise self.refuses
 
 
+class FakeWithdrawals:
+    """Notes the calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[str | bool] = []
+
+    def networkChanged(self) -> None:
+        """Note it."""
+        self.calls.append("changed")
+
+    def look(self, told: bool) -> None:
+        """Note it."""
+        self.calls.append(told)
+
+
 class FakeDeparted:
     """Says what a test wants."""
 
@@ -148,6 +165,7 @@ class NetworkWatchCase(SynchronousTestCase):
         self.device = FakeDevice()
         self.departed = FakeDeparted()
         self.vpn = FakeVpn()
+        self.standing = FakeWithdrawals()
         self.associations = FakeAssociations()
         self.ways: tuple[str, ...] = ("up0",)
         self.moves = 0
@@ -173,6 +191,7 @@ class NetworkWatchCase(SynchronousTestCase):
             lambda: self.ways,
             self.associations,
             (self.moved,),
+            self.standing,  # type: ignore[arg-type]
             self.vpn,  # type: ignore[arg-type]
             self.departed,  # type: ignore[arg-type]
             FakeSources,  # type: ignore[arg-type]
@@ -220,6 +239,16 @@ class DeviceLookTests(NetworkWatchCase):
         )
         self.clock.advance(CHECK)
         self.assertEqual(self.device.calls, ["start", "closely"])
+
+    def test_standing(self) -> None:
+        """Nothing stands after a message, at once; every few seconds the clock is looked at."""
+        self.watch.start()
+        self.monitor.changed()
+        self.assertEqual(self.standing.calls, ["changed"])
+        self.clock.advance(CHECK)
+        self.monitor.isListening = False
+        self.clock.advance(CHECK)
+        self.assertEqual(self.standing.calls, ["changed", True, False])
 
     def test_bug(self) -> None:
         """An internal error in one look does not keep the next from being made."""

@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 from nanotun.config.options import Options
 from nanotun.config.selectors import Selector
 from nanotun.daemon import current as currentModule
-from nanotun.daemon.current import Current, Maker, logOptions, makeJudge, ownersFor
+from nanotun.daemon.current import Current, Maker, Vicinity, logOptions, makeJudge, ownersFor
 from nanotun.daemon.lists import readLists
 from nanotun.daemon.privileges import Privileges
 from nanotun.daemon.reload import Live
@@ -26,6 +26,7 @@ from nanotun.daemon.upstreams import Upstreams
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint, Flow, Protocol
 from nanotun.interfaces import IPart
+from nanotun.linux.forwarding import Forwarding
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LogOptions
 from nanotun.log.trouble import TroubleLog
@@ -131,6 +132,8 @@ class LiveCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.made: list[FakeOwners] = []
+        # How often standing decisions were withdrawn.
+        self.withdrawn: list[int] = []
         self.ownersRefusal: Exception | None = None
         self.patch(currentModule, "makeOwners", self.makeOwners)
         self.router, self.gateway, self.routes = (FakeFollower() for _ in range(3))
@@ -151,8 +154,10 @@ class LiveCase(SynchronousTestCase):
         script = scriptFor(settings, self.clock)
         owners = ownersFor(settings, Clock(), recorder, script=script)
         lists = readLists(settings, os.geteuid())
-        judge = makeJudge(settings, upstreams, owners, lists.lists, gateway, marked, script=script)
-        maker = Maker(Clock(), gateway, self.router.trouble, marked, recorder, judge.carrier)
+        around = Vicinity(marked, Forwarding(Clock().seconds))
+        judge = makeJudge(settings, upstreams, owners, lists.lists, gateway, around, script=script)
+        trouble, changed = self.router.trouble, lambda: self.withdrawn.append(1)
+        maker = Maker(Clock(), gateway, trouble, around, recorder, changed)
         upstreams.setServiceParent(self.root)
         live = Live(
             options,
