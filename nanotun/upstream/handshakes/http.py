@@ -20,7 +20,6 @@ it that the engine knows.
 from __future__ import annotations
 
 import re
-from functools import partial
 
 import h11
 from zope.interface import implementer
@@ -74,27 +73,27 @@ def checkHost(host: str) -> None:
         )
 
 
-def connectRequest(destination: Endpoint, authorization: bytes = b"") -> bytes:
+def connectRequest(destination: Endpoint) -> bytes:
     """
-    All that is sent for a destination.
+    What depends on the destination: the beginning of all that is sent for it.
 
-    @param authorization: the value of C{Proxy-Authorization}; empty for none.
     @raise UpstreamError: it cannot be asked for.
     """
     checkHost(destination.host)
-    target = str(destination).encode("ascii")
-    return _requestFor(target, authorization)
+    return _beginning(str(destination).encode("ascii"))
 
 
-def _requestFor(target: bytes, authorization: bytes) -> bytes:
-    login = b"Proxy-Authorization: %b\r\n" % authorization if authorization else b""
-    return b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (target, target, login)
+def _beginning(target: bytes) -> bytes:
+    return b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n" % (target, target)
 
 
-#: All of the conversation, on any connection.
-_STEPS = (Step(own=True, tail=Tail.HTTP_HEAD),)
+def _end(authorization: bytes) -> bytes:
+    """
+    The rest of a request.
 
-_ANONYMOUS = GoodWay(_STEPS, _STEPS, connectRequest)
+    @param authorization: the value of C{Proxy-Authorization}; empty for none.
+    """
+    return b"Proxy-Authorization: %b\r\n\r\n" % authorization if authorization else b"\r\n"
 
 
 def goodWay(login: HttpLogin | None = None) -> GoodWay | None:
@@ -105,12 +104,13 @@ def goodWay(login: HttpLogin | None = None) -> GoodWay | None:
     @return: L{None} if it is not known yet how to log in, or if each request needs an answer
         to the proxy's challenge.
     """
-    if login is None:
-        return _ANONYMOUS
-    if not isinstance(login.method, Basic):
-        return None
-    # Before the password comes the destination, so all of it is the flow's own.
-    return GoodWay(_STEPS, _STEPS, partial(connectRequest, authorization=login.method.last))
+    authorization = b""
+    if login is not None:
+        if not isinstance(login.method, Basic):
+            return None
+        authorization = login.method.last
+    steps = Step(own=True), Step(_end(authorization), tail=Tail.HTTP_HEAD)
+    return GoodWay(steps, steps, connectRequest)
 
 
 @implementer(IHandshake)
@@ -196,7 +196,7 @@ class HttpHandshake:
         # Only to have h11 know what is answered.
         connection.send(h11.Request(method=b"CONNECT", target=target, headers=[(b"Host", target)]))
         connection.send(h11.EndOfMessage())
-        return _requestFor(target, authorization)
+        return _beginning(target) + _end(authorization)
 
     def receive(self, data: bytes) -> bytes:
         """See L{IHandshake.receive}."""

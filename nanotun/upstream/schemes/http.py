@@ -7,7 +7,7 @@ The constructor imports HTTP: with h11 it takes some 10 ms of a start.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from nanotun.flow import Endpoint
@@ -55,9 +55,11 @@ def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
         own = loginOf(url, eager=False)
         return PortTrial(HttpHandshake(destination, proxy, own), own)
 
+    # Once for each log-in, because each flow asks for it.
+    way = lru_cache(1)(lambda method: goodWay(login))
     handshakes = Handshakes(
         lambda destination: HttpHandshake(destination, proxy, login),
-        goodWay=partial(goodWay, login),
+        goodWay=lambda: way(None if login is None else login.method),
     )
     return HttpUpstream(url, handshakes, context, makeTrial)
 
