@@ -17,21 +17,17 @@ from nanotun.upstream.dial.sockets import STALL_TIME
 _FAMILY, _SCOPE = struct.Struct("=H"), struct.Struct("=I")
 _PORT4, _PORT6 = struct.Struct("!H4s8x"), struct.Struct("!HI16s")
 
-#: Bytes of a path in struct sockaddr_un, its final zero included.
-PATH_LIMIT = 108
-
 
 def pack(address: SocketAddress) -> bytes | None:
     """
     An address as connect(2) takes it.
 
-    @return: L{None} if that would have to look something up, or cannot be.
+    @return: L{None} if that would have to look something up.
     """
     family, place = address
     head = _FAMILY.pack(family)
     if family == socket.AF_UNIX:
-        path = os.fsencode(place) + b"\0"
-        return head + path if len(path) <= PATH_LIMIT else None
+        return head + os.fsencode(place) + b"\0"
     host, port, *rest = place
     try:
         packed = socket.inet_pton(family, host)
