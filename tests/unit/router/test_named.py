@@ -9,6 +9,7 @@ import os
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import (
@@ -26,9 +27,12 @@ from nanotun.errors import (
 from nanotun.flow import Endpoint, KnownEndpoint, LiteralEndpoint
 from nanotun.interfaces import (
     Connection,
+    Course,
     DatagramLeg,
+    DialPlan,
     IHealthCheck,
     INamedDatagrams,
+    IPlanned,
     IUpstream,
 )
 from nanotun.router.named import ATTEMPTS, NamedDial, NamedUpstream
@@ -99,6 +103,81 @@ class SendingTests(NamedCase):
         self.assertIs(error.type, UpstreamError)
         self.assertIn("198.19.9.9", str(error.value))
         self.assertEqual(self.inner.asked, [])
+
+
+@implementer(IPlanned)
+class PlanningUpstream(FakeUpstream):
+    """An upstream whose plans say what they are for."""
+
+    stands = True
+
+    def plan(self, destination: Endpoint) -> DialPlan | None:
+        """See L{IPlanned.plan}."""
+        course = Course((), 5.0)
+        return DialPlan(course, str(destination).encode(), self, standing=self.stands)  # type: ignore
+
+
+class PlanTests(SynchronousTestCase):
+    """Tests for the plans of an upstream that is wrapped to know names."""
+
+    def plans(self, sends: bool, guesses: bool, *destinations: Endpoint) -> list[object]:
+        """For whom each plan is, and whether it stands; L{None} where there is none."""
+        names = FakeNames()
+        names.known = {FAKE4.host: "www.example.com"}
+        if guesses:
+            names.known[REAL.host] = "real.example"
+        upstream = NamedUpstream(PlanningUpstream(), names, Clock(), TIMEOUT, sends, guesses)
+        verifyObject(IPlanned, upstream)
+        plans = [upstream.plan(each) for each in destinations]
+        return [None if each is None else (each.request.decode(), each.standing) for each in plans]
+
+    def test_sent(self) -> None:
+        """
+        A name that is sent has a plan, which stands if it is behind a fake address: another may
+        be behind a real one at any time.
+        """
+        said = KnownEndpoint(*REAL, "first.example")
+        forgotten, other = Endpoint("198.19.9.9", 1), Endpoint("192.0.2.2", 443)
+        self.assertEqual(
+            self.plans(True, True, FAKE4, REAL, said, forgotten, other, LiteralEndpoint(*REAL)),
+            [
+                ("www.example.com:443", True),
+                ("real.example:443", False),
+                ("first.example:443", False),
+                None,
+                ("192.0.2.2:443", False),
+                ("192.0.2.1:443", True),
+            ],
+        )
+
+    def test_certain(self) -> None:
+        """
+        Where only fake addresses have names, a real one has a plan that stands; but not under
+        the name that one app has said.
+        """
+        said = KnownEndpoint(*REAL, "first.example")
+        self.assertEqual(
+            self.plans(True, False, FAKE4, REAL, said),
+            [("www.example.com:443", True), ("192.0.2.1:443", True), ("first.example:443", False)],
+        )
+
+    def test_lookedUp(self) -> None:
+        """
+        A name that is looked up here has no plan; an address has one, by whatever name.
+        """
+        said = KnownEndpoint(*REAL, "first.example")
+        by = ("192.0.2.1:443", True)
+        self.assertEqual(self.plans(False, True, FAKE4, REAL, said), [None, by, by])
+
+    def test_otherwise(self) -> None:
+        """
+        What does not stand by itself does not stand with a name either, and an upstream that
+        knows nothing of plans has none.
+        """
+        self.patch(PlanningUpstream, "stands", False)
+        self.assertEqual(self.plans(True, False, FAKE4), [("www.example.com:443", False)])
+        upstream = NamedUpstream(FakeUpstream(), FakeNames(), Clock(), TIMEOUT, True)
+        self.assertIsNone(upstream.plan(REAL))
 
 
 class DatagramTests(SynchronousTestCase):

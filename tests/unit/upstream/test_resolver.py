@@ -180,6 +180,80 @@ class HostAddressesTests(SynchronousTestCase):
         self.successResultOf(second)
 
 
+class HoldTests(SynchronousTestCase):
+    """
+    Tests for L{HostAddresses.hold}.
+    """
+
+    def setUp(self) -> None:
+        """Count what is told."""
+        self.clock = ResolvingClock()
+        self.changes = 0
+        self.addresses = HostAddresses(self.clock, "proxy.example", 1080, self.changed)
+
+    def changed(self) -> None:
+        """Something else is known."""
+        self.changes += 1
+
+    def lookUp(self, *hosts: str) -> None:
+        """Find these addresses."""
+        self.addresses.get()
+        self.clock.answer(*(IPv4Address("TCP", host, 1080) for host in hosts))
+
+    def test_told(self) -> None:
+        """
+        Whoever holds the addresses is told once when they are too old, in another order, in
+        doubt or others; and nobody else is.
+        """
+
+        def prefer() -> None:
+            self.addresses.prefer(self.addresses._known[1])
+
+        def doubt() -> None:
+            self.clock.advance(DOUBTED_AGE)
+            self.addresses.doubt()
+
+        for change in (prefer, doubt, lambda: self.clock.advance(MAX_AGE)):
+            self.clock.advance(MAX_AGE)
+            self.assertIsNone(self.addresses.hold())
+            self.lookUp("192.0.2.1", "192.0.2.2")
+            change()
+            self.assertEqual(self.changes, 0)
+            self.clock.advance(MAX_AGE)
+            self.lookUp("192.0.2.1", "192.0.2.2")
+            for _ in range(2):
+                self.assertEqual(self.addresses.hold(), self.addresses.known())
+            change()
+            self.assertEqual(self.changes, 1)
+            change()
+            self.assertEqual(self.changes, 1)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+            self.changes = 0
+
+    def test_same(self) -> None:
+        """
+        Nothing is told of what changes nothing: the first address worked, or was in doubt
+        before it was old enough for that.
+        """
+        self.lookUp("192.0.2.1", "192.0.2.2")
+        held = self.addresses.hold()
+        assert held is not None
+        self.addresses.prefer(held[0])
+        self.addresses.doubt()
+        self.assertEqual(self.changes, 0)
+
+    def test_literal(self) -> None:
+        """
+        An address that is written out is good for ever, in doubt or not, and needs no timer.
+        """
+        addresses = HostAddresses(self.clock, "192.0.2.1", 1080, self.changed)
+        addresses.hold()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.clock.advance(MAX_AGE)
+        addresses.doubt()
+        self.assertEqual(self.changes, 0)
+
+
 class AddressBookTests(SynchronousTestCase):
     """
     Tests for L{AddressBook}.
