@@ -157,18 +157,22 @@ class ProxyUpstream:
         course = self._courses.of(addresses, goodWay.steps)
         if course is None:
             return None
-        warm = None if pool is None else pool.take()
-        if pool is None or warm is None:
+        if pool is None:
             begun = Begun(destination, addresses, goodWay.steps)
-            outcomes = Outcomes(begun, self._worked, self._resume)
-            # Where there is a pool, the next flow may find a connection that waits.
-            return DialPlan(course, request, outcomes, standing=pool is None)
-        begun = Begun(destination, addresses, goodWay.greeted, warm)
-        outcomes = Outcomes(begun, self._worked, self._resume)
+            return DialPlan(course, request, self._outcomes(begun), standing=True)
+        # It does not stand: the next flow may find another connection that waits.
+        warm, fd, steps = pool.take(), -1, goodWay.steps
+        if warm is not None:
+            fd, steps = warm.stream.detach(), goodWay.greeted
+            course = course._replace(steps=steps)
         # After the request is sent: nobody waits for the new connections.
         context.reactor.callLater(0, pool.refill)
-        course = course._replace(steps=goodWay.greeted)
-        return DialPlan(course, request, outcomes, warm.stream.detach())
+        return DialPlan(
+            course, request, self._outcomes(Begun(destination, addresses, steps, warm)), fd
+        )
+
+    def _outcomes(self, begun: Begun) -> Outcomes:
+        return Outcomes(begun, self._worked, self._resume)
 
     def _worked(self, begun: Begun, address: int) -> None:
         """A dial of the engine has succeeded."""
@@ -260,10 +264,13 @@ class ProxyUpstream:
 
     def _open(self, handshake: IHandshake, destination: Endpoint) -> Deferred[Connection]:
         pool = self.pool
-        warm = None if pool is None else pool.take()
-        if pool is None or warm is None:
+        if pool is None:
             return self._connector.open(self._addresses, handshake, destination)
-        opened = reuse(self._connector, self._addresses, handshake, warm, destination)
+        warm = pool.take()
+        if warm is None:
+            opened = self._connector.open(self._addresses, handshake, destination)
+        else:
+            opened = reuse(self._connector, self._addresses, handshake, warm, destination)
         # After the request is sent: nobody waits for the new connections.
         pool.refill()
         return opened

@@ -79,6 +79,8 @@ class WaitedTests(PlanCase):
             self.assertEqual(self.events, ["worked", "refill"])
             plan = upstream.plan(DESTINATION)
             self.assertEqual((plan.fd, plan.standing), (-1, False))
+            self.clock.advance(0)
+            self.assertEqual(self.events[2:], ["refill"])
             await self.closed()
             self.scripts.clear()
 
@@ -250,6 +252,20 @@ class LeftTests(PlanCase):
         dial = plan.outcomes.silent(engine, 1.0)
         dial.cancel()
         self.failureResultOf(engine, CancelledError)
+
+    async def test_seenLate(self) -> None:
+        """
+        A connection whose end the engine saw, and the answer before it not, is replaced by
+        another one, if the answer asks for that.
+        """
+        head = b"HTTP/1.1 407 No\r\nProxy-Authenticate: Digest nonce=x\r\n\r\n"
+        port = self.each((OPEN,))
+        upstream = self.makePlanned(f"http://user:secret@127.0.0.1:{port}?pipeline=1")
+        outcomes = upstream.plan(DESTINATION).outcomes
+        connection = await outcomes.resume(DialEnd(DialEndKind.LOST, step=1, received=head))
+        os.close(connection.fd)
+        self.assertIn(b"Digest username", self.scripts[0].heard)
+        self.assertClean()
 
     async def test_direct(self) -> None:
         """

@@ -275,6 +275,20 @@ class ReuseTests(ReactorCase):
         os.close(connection.fd)
         await self.ended()
 
+    async def test_rested(self) -> None:
+        """
+        A dial that finds no connection has the pool dial too, which may have rested.
+        """
+        port = self.each((METHOD,), (METHOD, REPLY))
+        upstream, pool = await self.filled(f"socks5://127.0.0.1:{port}")
+        pool.idle.popleft().close()
+        refills: list[bool] = []
+        pool.refill = lambda: refills.append(True)  # type: ignore[method-assign]
+        connection = await upstream.connect(DESTINATION)
+        os.close(connection.fd)
+        self.assertEqual(refills, [True])
+        await self.ended()
+
     async def test_race(self) -> None:
         """
         If the proxy ends the connection instead of answering, a new one is dialled.
