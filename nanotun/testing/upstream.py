@@ -256,6 +256,7 @@ class PlannedFakeUpstream(FakeUpstream):
     for the test to answer, but it is not among C{asked}.
 
     @ivar plans: whether it gives any.
+    @ivar course: of its plans.
     @ivar standing: whether its plans stand.
     @ivar planned: the destinations of the plans that it gave.
     @ivar outcomes: what they were told, plan by plan.
@@ -264,6 +265,7 @@ class PlannedFakeUpstream(FakeUpstream):
     def __init__(self, name: str = "fake://") -> None:
         super().__init__(name)
         self.plans = True
+        self.course = Course((FAKE_ADDRESS,), FAKE_TIMEOUT)
         self.standing = False
         self.planned: list[Endpoint] = []
         self.outcomes: list[FakeDials] = []
@@ -275,8 +277,7 @@ class PlannedFakeUpstream(FakeUpstream):
         self.planned.append(destination)
         outcomes = FakeDials(self._resumed)
         self.outcomes.append(outcomes)
-        course = Course((FAKE_ADDRESS,), FAKE_TIMEOUT)
-        return DialPlan(course, str(destination).encode(), outcomes, standing=self.standing)
+        return DialPlan(self.course, str(destination).encode(), outcomes, standing=self.standing)
 
     def _resumed(self) -> Deferred[Connection]:
         """The leg for a dial that ended."""

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from nanotun.flow import Endpoint
 from nanotun.interfaces import (
     Connection,
+    Course,
     DialEnd,
     DialPlan,
     IDialOutcomes,
@@ -24,6 +25,9 @@ from nanotun.upstream.group.member import Member
 from nanotun.upstream.group.outcomes import IOutcomes
 from nanotun.upstream.group.tries import DOUBT_TIME
 
+#: Courses that a group keeps.  Each member has one or two, and each program one of its own.
+COURSES_LIMIT = 256
+
 #: Takes a member's dial that the engine began, and how many seconds ago that was.  Returns the
 #: leg to take.
 Follow = Callable[["Deferred[Connection]", float], "Deferred[Connection]"]
@@ -33,6 +37,35 @@ def planOf(upstream: IUpstream, destination: Endpoint) -> DialPlan | None:
     """See L{IPlanned.plan}; of an upstream that need not provide it."""
     planned = IPlanned(upstream, None)
     return None if planned is None else planned.plan(destination)
+
+
+class MemberCourses:
+    """
+    Makes the courses of a group of those of its members, and keeps the last ones: a course is
+    made once, and most flows come with the same few.
+
+    @param timeout: seconds that the group allows.
+    @param patience: see L{Course}.
+    """
+
+    def __init__(self, timeout: float, patience: float) -> None:
+        self._timeout = timeout
+        self._patience = patience
+        # By identity, since the hash of a course takes as long as to make one.
+        self._made: dict[int, tuple[Course, Course]] = {}
+
+    def of(self, course: Course) -> Course:
+        """The group's, for a member's."""
+        found = self._made.get(id(course))
+        if found is not None:
+            return found[1]
+        if len(self._made) >= COURSES_LIMIT:
+            self._made.clear()
+        timeout = min(course.timeout, self._timeout)
+        made = course._replace(timeout=timeout, patience=self._patience)
+        # With the member's own, so that no other one gets its identity.
+        self._made[id(course)] = course, made
+        return made
 
 
 @implementer(IDialOutcomes)

@@ -31,7 +31,7 @@ from nanotun.interfaces import (
     IUpstream,
 )
 from nanotun.log.trouble import TroubleLog
-from nanotun.upstream.group.dials import MemberDials, planOf
+from nanotun.upstream.group.dials import MemberCourses, MemberDials, planOf
 from nanotun.upstream.group.health import Watch
 from nanotun.upstream.group.member import Member
 from nanotun.upstream.group.members import Members
@@ -107,6 +107,8 @@ class GroupUpstream(Service):
         }
         self._streams = StreamOutcomes(self.members, clock, self.doubt)
         self._datagrams = DatagramOutcomes(self.members, self.doubt)
+        self._alone = MemberCourses(timeout, 0.0)
+        self._followed = MemberCourses(timeout, patience(timeout))
 
     @property
     def policyName(self) -> str | None:
@@ -145,17 +147,13 @@ class GroupUpstream(Service):
             tries.goOn(dial, seconds)
             return tries.deferred
 
-        hasNext = len(candidates) > 1 and candidates[1].healthy
+        dials = MemberDials(plan.outcomes, first, self._outcomes(own), follow)
         # Whatever is logged for each flow has to be asked for by each.
         same = self._policy in STEADY and first.healthy and own is common and not self.logFlows
-        return plan._replace(
-            course=plan.course._replace(
-                timeout=min(plan.course.timeout, self._timeout),
-                patience=patience(self._timeout) if hasNext else 0.0,
-            ),
-            outcomes=MemberDials(plan.outcomes, first, self._outcomes(own), follow),
-            standing=plan.standing and same,
-        )
+        standing = plan.standing and same
+        hasNext = len(candidates) > 1 and candidates[1].healthy
+        course = (self._followed if hasNext else self._alone).of(plan.course)
+        return DialPlan(course, plan.request, dials, plan.fd, plan.first, standing)
 
     def associate(self, family: int, own: Own = common) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""

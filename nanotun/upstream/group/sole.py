@@ -73,10 +73,9 @@ class SoleUpstream(GroupUpstream):
         def follow(dial: Deferred[Connection], seconds: float) -> Deferred[Connection]:
             return self._follow(dial, self._clock.seconds() - seconds, own)
 
-        return plan._replace(
-            outcomes=MemberDials(plan.outcomes, member, self._outcomes(own), follow),
-            standing=plan.standing and own is common,
-        )
+        dials = MemberDials(plan.outcomes, member, self._outcomes(own), follow)
+        standing = plan.standing and own is common
+        return DialPlan(plan.course, plan.request, dials, plan.fd, plan.first, standing)
 
     def associate(self, family: int, own: Own = common) -> Deferred[DatagramLeg]:
         """See L{IUpstream.associate}."""

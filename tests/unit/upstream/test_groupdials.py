@@ -19,6 +19,7 @@ from nanotun.interfaces import (
 )
 from nanotun.testing import FAKE_TIMEOUT, FakeUpstream, PlannedFakeUpstream
 from nanotun.upstream.group.breaker import FAULTS, SUCCESSES, BreakerState
+from nanotun.upstream.group.dials import COURSES_LIMIT
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.perprogram import PerProgram
 from nanotun.upstream.group.policies import POLICIES
@@ -73,6 +74,24 @@ class GroupPlanTests(DialsCase):
         """A group that has longer than a member does not give the member longer."""
         self.group = self.makeGroup(FAKE_TIMEOUT * 2)
         self.assertEqual(self.plan().course.timeout, FAKE_TIMEOUT)
+
+    def test_courses(self) -> None:
+        """
+        As long as a member's course is the same, so is the group's, which the engine knows by
+        then; of many, some are forgotten.
+        """
+        course = self.plan().course
+        self.assertIs(self.plan().course, course)
+        self.bringDown(1)
+        alone = self.plan().course
+        self.assertIs(self.plan().course, alone)
+        own = self.planned[0].course
+        for mark in range(1, COURSES_LIMIT + 1):
+            self.planned[0].course = own._replace(mark=mark)
+            self.assertEqual(self.plan().course.mark, mark)
+        self.planned[0].course = own
+        self.assertIsNot(self.plan().course, alone)
+        self.assertEqual(self.plan().course, alone)
 
     def test_none(self) -> None:
         """If the first member has no plan, or knows nothing of plans, the group has none."""
