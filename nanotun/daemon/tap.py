@@ -399,9 +399,7 @@ def makeCellService(
         (gateway.networkMoved, system.networkMoved, current.upstreams.networkMoved),
         standing,
     )
-    before = (around.marked, system)
-    if script is not None:
-        before = (script, *before)
+    before = (around.marked, system) if script is None else (script, around.marked, system)
     parts = Parts(device, engine, gateway, router, before, after=(watch, patience))
     notices = (
         *options.notices,

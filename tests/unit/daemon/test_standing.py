@@ -6,11 +6,20 @@ import os
 import random
 import time
 from collections.abc import Iterable
+from typing import Any, cast
 
+from twisted.application.service import IService
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.config.options import Options
 from nanotun.config.times import DAY, WEEK, TimeSpan, minutesToEdge, timeSpan
+from nanotun.daemon.networkwatch import NetworkWatch
+from nanotun.daemon.reload import Live
+from nanotun.daemon.service import NanotunService
 from nanotun.daemon.standing import HORIZON, TOLERANCE, Withdrawals, lead, untilEdge
+from nanotun.daemon.tap import makeCellService, makeService
+from nanotun.linux.markedroute import MarkedRoute
+from nanotun.testing import MemoryTunOpener
 from tests.unit.daemon.test_reload import LiveCase
 
 #: Of CET: summer time begins at 02:00 on 2026-03-29 and ends at 03:00 on 2026-10-25.
@@ -166,3 +175,62 @@ class UpstreamChangeTests(LiveCase):
         self.live.reload()
         self.live.current.upstreams._context.changed()
         self.assertEqual(self.withdrawn, [1])
+
+
+def partsOf(service: IService) -> Any:
+    """The parts of a service."""
+    return next(each for each in cast(Any, service) if type(each) is NanotunService).parts
+
+
+class WholeTests(SynchronousTestCase):
+    """All parts together."""
+
+    def setUp(self) -> None:
+        """The options of a service."""
+        self.options = Options()
+        self.options.parseOptions(["--proxy", "socks5://192.168.7.7", "--log-dir", ""])
+
+    def test_standing(self) -> None:
+        """
+        A change of the network has everybody forget it, and nothing stands any more; nor does it
+        if an upstream says so, be it of the start or of a reload.
+        """
+        cell = makeCellService(self.options, MemoryTunOpener(), print)
+        for service in (makeService(self.options), cell):
+            parts = partsOf(service)
+            router, gateway = parts.router, parts.gateway
+            (watch,) = (part for part in parts.after if isinstance(part, NetworkWatch))
+            (marked,) = (part for part in parts.before if isinstance(part, MarkedRoute))
+            calls: list[str] = []
+            self.patch(parts.engine, "withdraw", lambda calls=calls: calls.append("withdrawn"))
+            changes = [watch._heardOf, router._upstreams._context.changed]
+            changes += [each._maker._changed for each in parts.before if isinstance(each, Live)]
+            for change in changes:
+                router.dialling.standing._current["any"] = 1, 0.0
+                change()
+                self.assertEqual(calls.pop(), "withdrawn")
+            marked._known["192.0.2.1"] = 1, 0.0
+            gateway._locality._known["192.0.2.1"] = True, 0.0
+            watch._heardOf()
+            self.assertEqual((marked._known, gateway._locality._known), ({}, {}))
+
+    def test_surroundings(self) -> None:
+        """
+        The judge knows whether this machine forwards, which VPN there is and what time it is;
+        nothing of a firewall's or a VPN's comes from a cell.
+        """
+        parts = partsOf(makeService(self.options))
+        judge = parts.router._judge
+        (watch,) = (part for part in parts.after if isinstance(part, NetworkWatch))
+        forwarding = judge._behind._forwards.__self__
+        self.patch(forwarding, "_read", lambda: [False])
+        self.assertFalse(judge._behind._forwards())
+        self.patch(forwarding, "_read", lambda: [True])
+        watch._heardOf()
+        self.assertTrue(judge._behind._forwards())
+        standing = judge._standing
+        self.assertEqual(standing._past, cast(Any, watch._vpn).isPast)
+        self.assertIs(standing._untilEdge, untilEdge)
+        inCell = partsOf(makeCellService(self.options, MemoryTunOpener(), print)).router._judge
+        self.assertFalse(inCell._behind._forwards())
+        self.assertFalse(inCell._standing._past("1.1.1.1"))

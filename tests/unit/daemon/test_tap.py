@@ -151,31 +151,6 @@ class MakeServiceTests(SynchronousTestCase):
             self.assertEqual(watch._followers, tuple(each.networkMoved for each in followers))
             self.assertEqual(cast(Any, watch._device)._lost, tunnel._loss.report)
 
-    def test_standing(self) -> None:
-        """
-        A change of the network has everybody forget it, and nothing stands any more; neither does
-        it if an upstream says so.
-        """
-        for service in (
-            makeService(self.options()),
-            makeCellService(self.options(), MemoryTunOpener(), print),
-        ):
-            parts = next(s for s in cast(Any, service) if type(s) is NanotunService).parts
-            router = cast(Any, parts.router)
-            (watch,) = (part for part in parts.after if isinstance(part, NetworkWatch))
-            calls: list[str] = []
-            engine = cast(Any, parts.engine)
-            self.patch(engine, "withdraw", lambda calls=calls: calls.append("withdrawn"))
-            standing = router.dialling.standing
-            locality = cast(Any, parts.gateway)._locality
-            for change in (watch._heardOf, router._upstreams._context.changed):
-                standing._current["any"] = 1, 0.0
-                locality._known["192.0.2.1"] = True, 1e9
-                change()
-                self.assertEqual((calls, standing._current), (["withdrawn"], {}))
-                calls.clear()
-            self.assertEqual(locality._known, {"192.0.2.1": (True, 1e9)})
-
     def test_system(self) -> None:
         """The gateway asks this machine's own servers as soon as they are known."""
         root = self.mktemp()
