@@ -35,7 +35,7 @@ from nanotun.owners.matching import Matcher
 from nanotun.owners.values import Excluded
 from nanotun.policy.decisions import nameOf
 from nanotun.policy.judge import Judge, perProgram, trace
-from nanotun.policy.ruletable import Step
+from nanotun.policy.ruletable import AskedRule
 from nanotun.policy.subject import NAME, named
 from nanotun.routing.host import chosenUsers
 
@@ -101,12 +101,12 @@ class _Found(NamedTuple):
     """
 
     decision: Decision
-    steps: list[Step]
+    steps: list[AskedRule]
     script: HeardScript | None
     names: tuple[str, ...]
 
     @property
-    def decisive(self) -> Step | None:
+    def decisive(self) -> AskedRule | None:
         """The user's rule that has decided."""
         last = self.steps[-1] if self.steps else None
         holds = last is not None and last.value == 1 and last.rule == self.decision.rule
@@ -147,7 +147,7 @@ def _answer(
     }
 
 
-def _stepOf(step: Step, upstream: str) -> dict[str, Any]:
+def _stepOf(step: AskedRule, upstream: str) -> dict[str, Any]:
     """
     What one rule says.
 

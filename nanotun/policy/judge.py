@@ -39,7 +39,7 @@ from nanotun.policy.conditions import Now
 from nanotun.policy.lists import NO_LISTS, Lists
 from nanotun.policy.routecheck import RouteCheck
 from nanotun.policy.rules import Rules
-from nanotun.policy.ruletable import DESTINATIONS, RuleTable, Step, usesOwners
+from nanotun.policy.ruletable import DESTINATIONS, AskedRule, RuleTable, usesOwners
 from nanotun.policy.standing import StandingRules, UntilEdge
 from nanotun.policy.subject import NAME, OWNER, SCRIPT, Found, Outcome, Subject, named
 
@@ -432,7 +432,7 @@ def _ifAllowed(decision: Decision, bare: Container[str]) -> Decision:
     )
 
 
-def trace(judge: Judge, flow: Flow, decision: Decision) -> list[Step]:
+def trace(judge: Judge, flow: Flow, decision: Decision) -> list[AskedRule]:
     """
     What each of the user's rules says of a flow, up to the first that holds.
 

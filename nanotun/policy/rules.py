@@ -27,7 +27,7 @@ from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import IScript
 from nanotun.policy.decisions import decisionTo, nameOf
 from nanotun.policy.networkmap import NetworkMap
-from nanotun.policy.ruletable import DESTINATIONS, RuleTable, Step
+from nanotun.policy.ruletable import DESTINATIONS, AskedRule, RuleTable
 from nanotun.policy.subject import (
     NAME,
     OWNER,
@@ -240,7 +240,7 @@ class Rules:
         decision = self._byRules(subject, doubts)
         return None if doubts else decision
 
-    def trace(self, subject: Subject) -> list[Step]:
+    def trace(self, subject: Subject) -> list[AskedRule]:
         """What the user's rules say of a flow, for an explanation; nothing if none is asked."""
         if self.table is None or self._early(subject) is not None:
             return []

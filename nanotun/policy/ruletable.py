@@ -35,7 +35,7 @@ from nanotun.policy.subject import UNKNOWABLE, Doubt, Place, Subject, placeOf
 DESTINATIONS = 4096
 
 
-class Step(NamedTuple):
+class AskedRule(NamedTuple):
     """
     One rule that was asked, for an explanation.
 
@@ -203,7 +203,7 @@ class RuleTable:
                 return frozenset(found)
         return frozenset({*found, default})
 
-    def trace(self, subject: Subject) -> list[Step]:
+    def trace(self, subject: Subject) -> list[AskedRule]:
         """Ask one rule after the other, up to the first that holds; slow, for an explanation."""
         steps = []
         for each in self._rules:
@@ -218,7 +218,7 @@ class RuleTable:
             else:
                 value = both(condition.value(subject) for condition in conditions)
                 why = because(conditions, subject) or "it has no conditions"
-            steps.append(Step(each.decision.rule, rule.where, rule.to, value, why))
+            steps.append(AskedRule(each.decision.rule, rule.where, rule.to, value, why))
             if value == 1:
                 break
         return steps

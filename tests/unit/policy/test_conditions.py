@@ -12,7 +12,7 @@ from nanotun.flow import Owner
 from nanotun.policy.conditions import both, either, negated
 from nanotun.policy.lists import Lists
 from nanotun.policy.networktable import NetworkTable
-from nanotun.policy.ruletable import Step
+from nanotun.policy.ruletable import AskedRule
 from nanotun.policy.subject import NAME, OWNER, UNKNOWABLE, Subject
 from tests.unit.policy.deciding import NEIGHBOUR, ruleTable, subject
 
@@ -61,7 +61,7 @@ class LogicTests(SynchronousTestCase):
 class ConditionTests(SynchronousTestCase):
     """Each condition's value and reason."""
 
-    def step(self, wants: dict[str, Any], asked: Subject) -> Step:
+    def step(self, wants: dict[str, Any], asked: Subject) -> AskedRule:
         """What one rule says of a flow."""
         (step,) = ruleTable({"to": "office", "lan": True, **wants}, lists=LISTS).trace(asked)
         return step
