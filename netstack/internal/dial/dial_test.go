@@ -136,7 +136,7 @@ func TestNextAddress(t *testing.T) {
 			g := long()
 			course := courseTo(t, g, first, first, s.address)
 			if name == "silent" {
-				course.timeout = 3 * time.Second
+				course.timeout = 900 * time.Millisecond
 			}
 			b.start(course)
 			conn := s.accept()

@@ -118,6 +118,8 @@ type world struct {
 
 	// decide answers requests, on the pump's thread; nil leaves them.
 	decide func(events.Event)
+	// hear is told of every event, on the pump's thread, if it is not nil.
+	hear func(events.Event)
 
 	// lend has a loop of the engine read the device whenever it is readable,
 	// as the reactor does when it is busy. Set on the pump's thread.
@@ -248,6 +250,9 @@ func (w *world) drain() {
 	w.changed.Broadcast()
 	w.mu.Unlock()
 	for _, e := range taken {
+		if w.hear != nil {
+			w.hear(e)
+		}
 		switch {
 		case (e.Kind == events.TCPRequest || e.Kind == events.UDPRequest) && w.decide != nil:
 			w.decide(e)
