@@ -45,6 +45,9 @@ func Begin(ep *tcp.Endpoint) { ep.LockUser() }
 // processor goroutine would, and lets go of it. queue is the one that the
 // endpoint was made with.
 func Finish(ep *tcp.Endpoint, queue *waiter.Queue) {
+	if ep.EndpointState() == tcp.StateSynRecv && !finishOpening(ep, queue) {
+		return
+	}
 	if !handles(ep.EndpointState()) {
 		ep.UnlockUser() // wakes the processor for what was queued
 		return

@@ -1,5 +1,5 @@
-// Package enginetest is for tests only: one established TCP endpoint whose peer
-// the test plays, segment by segment.
+// Package enginetest is for tests only: one TCP endpoint whose peer the test plays,
+// segment by segment.
 package enginetest
 
 import (
@@ -37,13 +37,16 @@ type Peer struct {
 	Stack    *stack.Stack
 	Endpoint *tcp.Endpoint
 
+	// Options are the TCP options of all segments that are sent, a multiple of 4 bytes.
+	Options []byte
+
 	t        *testing.T
 	link     *channel.Endpoint
 	seq, ack uint32
 }
 
-// Establish makes a stack and, on the queue, an established endpoint.
-func Establish(t *testing.T, queue *waiter.Queue) *Peer {
+// New makes a stack that has no endpoint yet.
+func New(t *testing.T) *Peer {
 	t.Helper()
 	p := &Peer{t: t, link: channel.New(4096, 1500, ""), seq: 1000}
 	p.Stack = stack.New(stack.Options{
@@ -63,6 +66,13 @@ func Establish(t *testing.T, queue *waiter.Queue) *Peer {
 		}
 	}
 	p.Stack.SetRouteTable([]tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}})
+	return p
+}
+
+// Establish makes a stack and, on the queue, an established endpoint.
+func Establish(t *testing.T, queue *waiter.Queue) *Peer {
+	t.Helper()
+	p := New(t)
 	made := make(chan tcpip.Endpoint, 1)
 	forward := tcp.NewForwarder(p.Stack, 1<<20, 1, func(request *tcp.ForwarderRequest) {
 		ep, _ := request.CreateEndpoint(queue)
@@ -85,9 +95,23 @@ func Establish(t *testing.T, queue *waiter.Queue) *Peer {
 	return p
 }
 
+// SYN gives take the packet of a SYN, as the stack's handler for what nobody claims gets it.
+func (p *Peer) SYN(take func(stack.TransportEndpointID, *stack.PacketBuffer)) {
+	p.Stack.SetTransportProtocolHandler(tcp.ProtocolNumber, func(id stack.TransportEndpointID, packet *stack.PacketBuffer) bool {
+		take(id, packet)
+		return true
+	})
+	p.Send(header.TCPFlagSyn, nil)
+	p.Stack.SetTransportProtocolHandler(tcp.ProtocolNumber, nil)
+}
+
+// Skip has the next segment that is sent be so many bytes further on.
+func (p *Peer) Skip(seq, ack uint32) { p.seq, p.ack = p.seq+seq, p.ack+ack }
+
 // Send gives a segment to the stack, in the caller's goroutine.
 func (p *Peer) Send(flags header.TCPFlags, payload []byte) {
-	b := make([]byte, header.IPv4MinimumSize+header.TCPMinimumSize+len(payload))
+	size := header.TCPMinimumSize + len(p.Options)
+	b := make([]byte, header.IPv4MinimumSize+size+len(payload))
 	ip, segment := header.IPv4(b), header.TCP(b[header.IPv4MinimumSize:])
 	ip.Encode(&header.IPv4Fields{
 		TotalLength: uint16(len(b)), TTL: 64, Protocol: uint8(header.TCPProtocolNumber), SrcAddr: peer, DstAddr: local,
@@ -95,9 +119,10 @@ func (p *Peer) Send(flags header.TCPFlags, payload []byte) {
 	ip.SetChecksum(^ip.CalculateChecksum())
 	segment.Encode(&header.TCPFields{
 		SrcPort: peerPort, DstPort: localPort, SeqNum: p.seq, AckNum: p.ack,
-		DataOffset: header.TCPMinimumSize, Flags: flags, WindowSize: 65535,
+		DataOffset: uint8(size), Flags: flags, WindowSize: 65535,
 	})
-	copy(segment[header.TCPMinimumSize:], payload)
+	copy(segment[header.TCPMinimumSize:], p.Options)
+	copy(segment[size:], payload)
 	sum := header.PseudoHeaderChecksum(header.TCPProtocolNumber, peer, local, uint16(len(segment)))
 	segment.SetChecksum(^checksum.Checksum(segment, sum))
 	p.seq += uint32(len(payload))
