@@ -3,7 +3,6 @@ package carry
 import (
 	"encoding/binary"
 	"math"
-	"runtime"
 	"sync"
 	"time"
 
@@ -206,8 +205,7 @@ func (l *Loop) ask(f *Flow, marks uint32) {
 	l.mu.Unlock()
 }
 
-// Call has the loop's thread run f soon, and then the goroutines that f made
-// runnable. It never blocks.
+// Call has the loop's thread run f soon. It never blocks.
 func (l *Loop) Call(f func()) {
 	l.mu.Lock()
 	l.calls = append(l.calls, f)
@@ -263,13 +261,8 @@ func (l *Loop) run() {
 		if guest != nil {
 			l.serve(guest)
 		}
-		if calls := l.takeCalls(); calls != nil {
-			for _, call := range calls {
-				call()
-			}
-			// What they made runnable runs now, on this thread: another one
-			// would first have to wake up and steal it.
-			runtime.Gosched()
+		for _, call := range l.takeCalls() {
+			call()
 		}
 		if n == 0 && timeout > 0 {
 			l.elapsed()

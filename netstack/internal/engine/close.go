@@ -62,6 +62,7 @@ func (e *Engine) Close() {
 	e.standing.close()
 	e.mu.Lock()
 	e.half.close()
+	e.linger.close()
 	e.mu.Unlock()
 	for end := time.Now().Add(closeWait); time.Now().Before(end); time.Sleep(closeLook) {
 		flows, count := e.left()

@@ -1,10 +1,6 @@
 package engine
 
-import (
-	"time"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // End resets joined flows on both sides, and gives up those whose app has not completed
 // the handshake; Closed follows for each. It returns how many there were.
@@ -13,7 +9,8 @@ func (e *Engine) End(ids []uint64) int {
 	for _, id := range ids {
 		wanted[id] = struct{}{}
 	}
-	var joined, opening []*joinedFlow
+	var joined []*joinedFlow
+	var opening []*handshake
 	e.mu.Lock()
 	for _, f := range e.joined {
 		if _, ok := wanted[f.ID]; ok && f.held == nil {
@@ -22,19 +19,18 @@ func (e *Engine) End(ids []uint64) int {
 	}
 	for _, f := range e.opening {
 		if _, ok := wanted[f.ID]; ok && f.held == nil {
-			if f.half != nil {
+			if f.givenUp == 0 {
 				e.half.giveUp(f, unix.ECONNABORTED)
 			}
-			opening = append(opening, f)
+			opening = append(opening, f.handshake)
 		}
 	}
-	e.half.arm(time.Now())
 	e.mu.Unlock()
 	for _, f := range joined {
 		f.Abort()
 	}
-	for _, f := range opening {
-		e.breakOff(f)
+	for _, h := range opening {
+		e.look(h)
 	}
 	return len(joined) + len(opening)
 }

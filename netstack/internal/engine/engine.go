@@ -15,6 +15,7 @@ import (
 
 	"nanotun/netstack/internal/carry"
 	"nanotun/netstack/internal/datagram"
+	"nanotun/netstack/internal/direct"
 	"nanotun/netstack/internal/events"
 	"nanotun/netstack/internal/link"
 )
@@ -32,7 +33,7 @@ type Engine struct {
 	parties  *parties
 
 	endAsking func()
-	forward   *tcp.Forwarder
+	listener  *direct.Listener
 	loops     []*carry.Loop
 	nextFlow  uint64 // belongs to the thread that has the device
 	listens   listens
@@ -44,6 +45,7 @@ type Engine struct {
 	half     *handshakes           // the same, by age
 	others   int                   // how many of both are of other machines
 	held     int                   // how many of joined are not joined yet, see heldFlow
+	linger   *lingering            // ended, while their endpoints close
 	quiesced bool
 
 	flowsTotal, refused       atomic.Uint64
@@ -73,6 +75,7 @@ func Open(config Config) (*Engine, error) {
 	e.standing = newStandings(func(event events.Event) { e.events.PostLazy(event) })
 	e.pending = newPendingTable(config.PendingLimit, config.pace(), notices, e.standing)
 	e.half = newHandshakes(notices, config.HalfOpenLimit, config.HalfOpen, e.lookAtHalfOpen)
+	e.linger = newLingering(e.sweepLingering)
 	var err error
 	if e.events, err = events.New(); err != nil {
 		return nil, fmt.Errorf("cannot make an eventfd: %w", err)
@@ -88,9 +91,7 @@ func Open(config Config) (*Engine, error) {
 	}
 	e.endAsking = e.parties.askKernel(config.Interface)
 	e.openDatagrams()
-	// The forwarder only ever sees a SYN whose flow was joined, and that many
-	// are bounded by FlowLimit.
-	e.forward = tcp.NewForwarder(e.stack, receiveBuffer, config.FlowLimit+1, e.accept)
+	e.listener = direct.NewListener(e.stack, receiveBuffer)
 	e.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, e.unclaimed)
 	e.stack.SetTransportProtocolHandler(udp.ProtocolNumber, e.reassembled)
 	return e, nil
@@ -208,11 +209,18 @@ func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.Pa
 	}
 }
 
-// find returns the established flow of a tuple, nil if there is none.
-func (e *Engine) find(t tuple) *joinedFlow {
+// find returns what there is at a tuple: an established flow, one in its handshake, or one
+// that has ended and still closes.
+func (e *Engine) find(t *tuple) (joined *joinedFlow, opening *handshake, closing *joinedFlow) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.joined[t]
+	if f := e.joined[*t]; f != nil {
+		return f, nil, nil
+	}
+	if f := e.opening[*t]; f != nil {
+		return nil, f.handshake, nil
+	}
+	return nil, nil, e.linger.find(t)
 }
 
 // deliver gives one packet to the stack, and does what it makes possible for
@@ -237,10 +245,17 @@ func (e *Engine) deliver(p link.Packet) {
 		e.takeDatagrams(&t, p)
 		return
 	case kindTCP:
-		if f := e.find(t); f != nil {
+		switch f, opening, closing := e.find(&t); {
+		case f != nil:
 			f.BeginPump()
 			e.link.Deliver(p)
 			f.EndPump()
+			return
+		case opening != nil:
+			opening.handle(p)
+			return
+		case closing != nil:
+			e.last(closing, p)
 			return
 		}
 		if e.forgets(&t, p.Bytes()) {

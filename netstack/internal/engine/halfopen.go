@@ -5,48 +5,45 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
 // handshakes has the joined flows whose app has not completed the handshake. Each
-// holds a goroutine, an fd and a connection of the proxy, so they have a limit and a
+// holds an endpoint, an fd and a connection of the proxy, so they have a limit and a
 // time. gVisor would repeat its SYN-ACK for 127 s and reads no option about that.
 //
 // Rules
-//   - A flow enters with its join and leaves when it is established or ends.
-//   - A flow that is given up leaves the order, and stays in leaving until it has
-//     ended: its endpoint may not have been made yet, so it is looked for again.
+//   - A flow enters with its join and leaves when it is established, given up or ends.
+//   - Whoever gives one up calls Engine.look without Engine.mu, which ends it.
 //   - All of it is under Engine.mu.
 type handshakes struct {
 	notices *notices
 	after   time.Duration // how long one may wait
 	crowd   *crowd
 	order   list.List // of *joinedFlow, the longest-waiting first
-	leaving map[*joinedFlow]struct{}
 	timer   *time.Timer
 	due     time.Time // when the timer goes off; zero: it does not
 	closed  bool
 }
 
 // looks is into how many parts a flow's time is divided: one of them is how late its
-// end may be, and how long it takes until an endpoint is looked for again.
+// end may be.
 const looks = 100
 
 func newHandshakes(notices *notices, limit int, after time.Duration, look func()) *handshakes {
-	h := &handshakes{notices: notices, after: after, crowd: newCrowd(limit), leaving: make(map[*joinedFlow]struct{})}
+	h := &handshakes{notices: notices, after: after, crowd: newCrowd(limit)}
 	h.timer = time.AfterFunc(time.Hour, look)
 	h.timer.Stop()
 	return h
 }
 
 // enter takes a flow in and returns the one that makes way for it, or nil. The
-// caller gives that up once it has released Engine.mu.
-func (h *handshakes) enter(f *joinedFlow, p party, now time.Time) (yields *joinedFlow) {
+// caller looks at that once it has released Engine.mu.
+func (h *handshakes) enter(f *joinedFlow, p party, now time.Time) (yields *handshake) {
 	if m, rule := h.crowd.yields(p); m != nil {
-		yields = m.what.(*joinedFlow)
+		gone := m.what.(*joinedFlow)
 		_, limit := h.crowd.crowding(m.line.party, rule)
-		h.notices.note(crowdHalfOpen, &yields.tuple, m.line.party, limit, now)
-		h.giveUp(yields, unix.ECONNABORTED)
+		h.notices.note(crowdHalfOpen, &gone.tuple, m.line.party, limit, now)
+		yields = h.giveUp(gone, unix.ECONNABORTED)
 	}
 	f.member = h.crowd.enter(p, f, now)
 	f.half = h.order.PushBack(f)
@@ -54,34 +51,30 @@ func (h *handshakes) enter(f *joinedFlow, p party, now time.Time) (yields *joine
 	return yields
 }
 
-// leave is called when a flow is established or has ended.
+// leave is called when a flow is established, given up or has ended.
 func (h *handshakes) leave(f *joinedFlow) {
 	if f.half != nil {
 		h.order.Remove(f.half)
 		h.crowd.leave(f.member)
 		f.half = nil
 	}
-	delete(h.leaving, f)
 }
 
-func (h *handshakes) giveUp(f *joinedFlow, why unix.Errno) {
+// giveUp notes why a flow whose handshake is not over ends.
+func (h *handshakes) giveUp(f *joinedFlow, why unix.Errno) *handshake {
 	h.leave(f)
 	f.givenUp = why
-	h.leaving[f] = struct{}{}
+	return f.handshake
 }
 
-// late gives up all whose time is over, and returns everything that is given up and
-// still there.
-func (h *handshakes) late(now time.Time) (found []*joinedFlow) {
+// late gives up all whose time is over, and returns them.
+func (h *handshakes) late(now time.Time) (found []*handshake) {
 	for front := h.order.Front(); front != nil; front = h.order.Front() {
 		f := front.Value.(*joinedFlow)
 		if now.Sub(f.member.since) < h.after {
 			break
 		}
-		h.giveUp(f, unix.ETIMEDOUT)
-	}
-	for f := range h.leaving {
-		found = append(found, f)
+		found = append(found, h.giveUp(f, unix.ETIMEDOUT))
 	}
 	h.due = time.Time{}
 	h.arm(now)
@@ -90,14 +83,11 @@ func (h *handshakes) late(now time.Time) (found []*joinedFlow) {
 
 // arm sets the timer for the next flow whose time is over, if there is one.
 func (h *handshakes) arm(now time.Time) {
-	if h.closed || h.order.Len()+len(h.leaving) == 0 {
+	if h.closed || h.order.Len() == 0 {
 		return
 	}
-	wait := h.after / looks
-	if len(h.leaving) == 0 {
-		front := h.order.Front().Value.(*joinedFlow)
-		wait = max(wait, front.member.since.Add(h.after).Sub(now))
-	}
+	front := h.order.Front().Value.(*joinedFlow)
+	wait := max(h.after/looks, front.member.since.Add(h.after).Sub(now))
 	if due := now.Add(wait); h.due.IsZero() || due.Before(h.due) {
 		h.due = due
 		h.timer.Reset(wait)
@@ -114,26 +104,7 @@ func (e *Engine) lookAtHalfOpen() {
 	e.mu.Lock()
 	found := e.half.late(time.Now())
 	e.mu.Unlock()
-	for _, f := range found {
-		e.breakOff(f)
-	}
-}
-
-// breakOff ends the handshake of a flow that was given up: accept then finds an
-// error. The app gets no answer; should it be there after all, its next segment is
-// answered with a reset, and a new SYN is a new flow.
-func (e *Engine) breakOff(f *joinedFlow) {
-	protocol := header.IPv4ProtocolNumber
-	if f.tuple.six {
-		protocol = header.IPv6ProtocolNumber
-	}
-	// Under the lock, or the endpoint could be that of the tuple's next flow.
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if _, there := e.half.leaving[f]; !there {
-		return
-	}
-	if endpoint := e.stack.FindTransportEndpoint(protocol, header.TCPProtocolNumber, f.id, nic); endpoint != nil {
-		endpoint.Abort()
+	for _, h := range found {
+		e.look(h)
 	}
 }

@@ -5,9 +5,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/tcpip"
-	"gvisor.dev/gvisor/pkg/tcpip/stack"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 
 	"nanotun/netstack/internal/carry"
 	"nanotun/netstack/internal/events"
@@ -18,8 +15,9 @@ import (
 type joinedFlow struct {
 	*carry.Flow
 	tuple tuple
-	id    stack.TransportEndpointID
 	here  bool // of this machine
+
+	handshake *handshake // nil once it is established; under Engine.mu
 
 	// See handshakes.
 	half    *list.Element
@@ -74,7 +72,7 @@ func (e *Engine) joinFlow(f *joinedFlow, translate func(*tuple) *plainhttp.Rewri
 	w := e.takeFor(f)
 	isHeld := w != nil && w.held != nil
 	full := e.quiesced || w != nil && !isHeld && e.full(w.party.class.isHere())
-	var yields *joinedFlow
+	var h, yields *handshake
 	if w != nil && translate != nil {
 		f.HTTP = translate(&w.tuple)
 	}
@@ -83,7 +81,7 @@ func (e *Engine) joinFlow(f *joinedFlow, translate func(*tuple) *plainhttp.Rewri
 		if isHeld {
 			e.joinHeld(w.held, f)
 		} else {
-			yields = e.open(f, w, now)
+			h, yields = e.open(f, w, now)
 		}
 		e.pending.answered(w.party.class, now)
 		e.tellJoined(f, &w.tuple)
@@ -91,7 +89,7 @@ func (e *Engine) joinFlow(f *joinedFlow, translate func(*tuple) *plainhttp.Rewri
 	e.mu.Unlock()
 	e.wake()
 	if yields != nil {
-		e.breakOff(yields)
+		e.look(yields)
 	}
 	switch {
 	case w == nil:
@@ -103,20 +101,21 @@ func (e *Engine) joinFlow(f *joinedFlow, translate func(*tuple) *plainhttp.Rewri
 		f.Discard()
 		return unix.EMFILE
 	case !isHeld:
-		f.OnLoop(func() { e.handshake(f, w.packet) })
+		f.OnLoop(func() { h.open(w.id, w.packet) })
 	}
 	return nil
 }
 
-// open begins the handshake with the app of a flow that waits no longer, or is held. It
-// returns the flow that makes way, if one does. mu is held.
-func (e *Engine) open(f *joinedFlow, w *waiting, now time.Time) (yields *joinedFlow) {
+// open has a flow that waits no longer, or is held, enter its handshake, and returns that
+// and the one that makes way, if one does. mu is held.
+func (e *Engine) open(f *joinedFlow, w *waiting, now time.Time) (h, yields *handshake) {
 	if f.here = w.party.class.isHere(); !f.here {
 		e.others++
 	}
-	f.tuple, f.id = w.tuple, w.id
+	f.tuple = w.tuple
+	f.handshake = &handshake{engine: e, flow: f}
 	e.opening[w.tuple] = f
-	return e.half.enter(f, w.party, now)
+	return f.handshake, e.half.enter(f, w.party, now)
 }
 
 // joinHeld gives a held flow what another one of the same number was made with. mu is held.
@@ -125,74 +124,11 @@ func (e *Engine) joinHeld(h *heldFlow, with *joinedFlow) {
 	f.held = nil
 	f.Adopt(with.Flow)
 	if e.joined[f.tuple] != f {
-		return // accept starts it
+		return // look starts it
 	}
 	e.held--
 	e.flowsTotal.Add(1)
 	f.OnLoop(h.start)
-}
-
-// handshake gives the SYN to the stack, in the loop's goroutine.
-func (e *Engine) handshake(f *joinedFlow, packet *stack.PacketBuffer) {
-	// It starts a goroutine that calls accept, which blocks until the app's ACK has
-	// come.
-	if !e.forward.HandlePacket(f.id, packet) {
-		e.fell(f, unix.ECONNABORTED)
-	}
-	packet.DecRef()
-}
-
-// accept does the handshake with the app of a joined flow.
-func (e *Engine) accept(request *tcp.ForwarderRequest) {
-	t := tupleOf(request.ID())
-	e.mu.Lock()
-	f, unwanted := e.opening[t], e.quiesced
-	givenUp := f != nil && f.givenUp != 0
-	e.mu.Unlock()
-	if f == nil || unwanted || givenUp {
-		// The app of one that was given up gets no answer, and asks again.
-		request.Complete(!givenUp)
-		if f != nil {
-			e.fell(f, unix.ECONNABORTED)
-		}
-		return
-	}
-	endpoint, err := request.CreateEndpoint(&f.Queue)
-	request.Complete(false)
-	if err != nil {
-		errno := unix.ECONNABORTED
-		if _, timeout := err.(*tcpip.ErrTimeout); timeout {
-			errno = unix.ETIMEDOUT
-		}
-		e.fell(f, errno)
-		return
-	}
-	f.Endpoint = endpoint.(*tcp.Endpoint)
-	e.setOptions(f.Endpoint)
-	e.mu.Lock()
-	givenUp = f.givenUp != 0
-	held := f.held
-	if !givenUp {
-		delete(e.opening, t)
-		e.joined[t] = f
-		e.half.leave(f)
-		if held != nil {
-			e.held++
-		}
-	}
-	e.mu.Unlock()
-	if givenUp { // in the moment in which the app answered
-		f.Endpoint.Abort()
-		e.fell(f, unix.ECONNABORTED)
-		return
-	}
-	e.parties.completed(&t, time.Now())
-	if held != nil {
-		f.OnLoop(held.begin)
-		return
-	}
-	e.flowsTotal.Add(1)
-	f.Start()
 }
 
 // ended is called once for each flow that carried, by the thread that ends it.
@@ -240,6 +176,9 @@ func (e *Engine) forget(f *joinedFlow, errno unix.Errno) (event events.Event, kn
 	e.bytesDown.Add(down)
 	if e.joined[f.tuple] == f {
 		delete(e.joined, f.tuple)
+		if errno == 0 {
+			e.linger.enter(f, time.Now())
+		}
 		if f.held != nil {
 			e.held--
 		}

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,13 +44,6 @@ func (e *Engine) Lend() error {
 		Quiet: lentQuiet,
 		Ready: func() (something, leave bool) {
 			n, errno := e.pump(lentBudget, false)
-			e.mu.Lock()
-			handshakes := len(e.opening) > 0
-			e.mu.Unlock()
-			if handshakes {
-				// Let gVisor's goroutines go on with them on this thread.
-				runtime.Gosched()
-			}
 			return n > 0, errno != 0
 		},
 		Left: func() {

@@ -60,12 +60,12 @@ func (e *Engine) Sniff(flow uint64) (ready bool, err error) {
 		}
 		return false, err
 	}
-	yields := e.open(f, w, time.Now())
+	opening, yields := e.open(f, w, time.Now())
 	e.mu.Unlock()
 	if yields != nil {
-		e.breakOff(yields)
+		e.look(yields)
 	}
-	f.OnLoop(func() { e.handshake(f, packet) })
+	f.OnLoop(func() { opening.open(w.id, packet) })
 	return false, nil
 }
 
@@ -155,17 +155,16 @@ func (h *heldFlow) giveUp() {
 		}
 		e, f := h.engine, h.flow
 		e.mu.Lock()
-		established := e.joined[f.tuple] == f
+		established, opening := e.joined[f.tuple] == f, f.handshake
 		if f.half != nil {
 			e.half.giveUp(f, unix.ECONNABORTED)
-			e.half.arm(time.Now())
 		}
 		e.mu.Unlock()
 		if established {
 			h.end()
 			return
 		}
-		e.breakOff(f) // so that accept finds an error
+		e.look(opening)
 	})
 }
 
