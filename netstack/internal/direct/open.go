@@ -157,6 +157,15 @@ func handleOpening(ep *tcp.Endpoint, handshake, segment unsafe.Pointer) tcpip.Er
 // Connected tells whether the endpoint's handshake is done and the connection has not ended.
 func Connected(ep *tcp.Endpoint) bool { return handles(ep.EndpointState()) }
 
+// Acknowledged tells whether the app of a connected endpoint has acknowledged the number of
+// the SYN-ACK, and so has seen it. If not, a processor has completed the handshake, for a
+// packet that was not delivered between Begin and Finish, and took any number.
+func Acknowledged(ep *tcp.Endpoint) bool {
+	ep.LockUser()
+	defer ep.UnlockUser()
+	return *handshakeOf(ep) == nil
+}
+
 // Failed tells whether the endpoint is of no more use: its handshake failed, or the
 // connection has ended.
 func Failed(ep *tcp.Endpoint) bool {

@@ -310,15 +310,26 @@ func TestOpenTwice(t *testing.T) {
 	f.state(tcp.StateEstablished)
 }
 
-// A connection keeps nothing of its handshake.
-func TestOpenIsOver(t *testing.T) {
-	f := begin(t, maximumSegment)
-	f.synACK()
-	if !direct.HasHandshake(f.Endpoint) {
-		t.Error("there is none")
-	}
-	f.handle(header.TCPFlagAck, nil)
-	if direct.HasHandshake(f.Endpoint) {
-		t.Error("it is kept")
+// Only a handshake that Finish completes is one that the app has acknowledged, and leaves
+// nothing behind; gVisor's processor takes an ACK of something else.
+func TestAcknowledged(t *testing.T) {
+	for _, inPlace := range []bool{true, false} {
+		f := begin(t, maximumSegment)
+		f.synACK()
+		if direct.Acknowledged(f.Endpoint) {
+			t.Error("it is so before the ACK")
+		}
+		if inPlace {
+			f.handle(header.TCPFlagAck, nil)
+		} else {
+			f.Skip(0, 12345)
+			f.Send(header.TCPFlagAck, nil)
+			f.Stack.Resume()
+			f.Stack.Pause() // when the processors are idle
+		}
+		f.state(tcp.StateEstablished)
+		if got := direct.Acknowledged(f.Endpoint); got != inPlace {
+			t.Errorf("in place: %t, and acknowledged: %t", inPlace, got)
+		}
 	}
 }

@@ -129,7 +129,9 @@ func (e *Engine) look(h *handshake) {
 		return
 	}
 	e.setOptions(f.Endpoint)
-	e.parties.completed(&f.tuple, time.Now())
+	if direct.Acknowledged(f.Endpoint) {
+		e.parties.completed(&f.tuple, time.Now())
+	}
 	if held != nil {
 		f.OnLoop(held.begin)
 		return

@@ -19,6 +19,7 @@ import (
 //     which nothing more is expected, or after lingerFor.
 //   - All of it is under Engine.mu.
 type lingering struct {
+	limit  int
 	flows  map[tuple]lingerer
 	timer  *time.Timer
 	armed  bool
@@ -43,7 +44,7 @@ const (
 )
 
 func newLingering(look func()) *lingering {
-	l := &lingering{flows: make(map[tuple]lingerer), timer: time.AfterFunc(time.Hour, look)}
+	l := &lingering{limit: lingerLimit, flows: make(map[tuple]lingerer), timer: time.AfterFunc(time.Hour, look)}
 	l.timer.Stop()
 	return l
 }
@@ -59,7 +60,7 @@ func closes(endpoint *tcp.Endpoint) bool {
 
 // enter takes in a flow that has ended, if anything more is expected of it.
 func (l *lingering) enter(f *joinedFlow, now time.Time) {
-	if l.closed || len(l.flows) >= lingerLimit || f.Endpoint == nil || !closes(f.Endpoint) {
+	if l.closed || len(l.flows) >= l.limit || f.Endpoint == nil || !closes(f.Endpoint) {
 		return
 	}
 	l.flows[f.tuple] = lingerer{f, now}
