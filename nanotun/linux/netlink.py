@@ -4,10 +4,10 @@ Netlink messages (netlink(7), RFC 3549) and the sockets that carry them.
 The formats are those of linux/netlink.h, in the host's byte order: a message is a
 header and a body, a body ends in attributes, and both are padded to four bytes.
 
-pyroute2 does all of this and more, where a change to the machine is made once.  This
-module is for questions that are asked for every flow or every few seconds: pyroute2
-takes a tenth of a second to import, 50 microseconds for one question and up to a
-millisecond for one answer, where the kernel needs six microseconds.
+pyroute2 does all of this and more, where routes and rules are set.  This module is for
+what every start needs, and for questions that are asked for every flow or every few
+seconds: pyroute2 takes a tenth of a second to import, 50 microseconds for one question and
+up to a millisecond for one answer, where the kernel needs six microseconds.
 """
 
 from __future__ import annotations

@@ -1,21 +1,18 @@
 """
-Sets addresses, MTU and state of an interface, by rtnetlink(7).
-
-pyroute2 is imported only when a device is configured: the import takes a tenth of a
-second, for which C{--help} should not have to wait.
+Sets addresses, MTU and state of an interface.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+import socket
+from collections.abc import Collection
+from typing import Protocol
 
 from twisted.logger import Logger
 
 from nanotun.addresses import KERNEL4, KERNEL6
+from nanotun.linux.linkchange import LinkChanges
 
 #: Packets that the kernel queues for us.  One burst of connections fills its default of
 #: 500 while Python decides; a packet lost here costs the app a retransmission timeout.
@@ -63,8 +60,8 @@ class NetlinkLinks:
 
     def configure(self, name: str, mtu: int) -> None:
         """See L{LinkConfigurer.configure}."""
-        with _opened() as netlink:
-            self._configure(netlink, name, mtu)
+        with LinkChanges() as changes:
+            self._configure(changes, name, mtu)
 
     def rename(self, index: int, name: str) -> None:
         """
@@ -73,8 +70,8 @@ class NetlinkLinks:
 
         @raise OSError: the kernel refused, for instance because the name is taken (EEXIST).
         """
-        with _opened() as netlink:
-            self._rename(netlink, index, name)
+        with LinkChanges() as changes:
+            self._rename(changes, index, name)
 
     def restore(self, index: int, name: str, present: Collection[str]) -> bool:
         """
@@ -89,13 +86,13 @@ class NetlinkLinks:
         if KERNEL6 in lacking and not self._hasIPv6(name):
             lacking.remove(KERNEL6)
         if lacking:
-            with _opened() as netlink:
-                self._add(netlink, index, name, lacking)
+            with LinkChanges() as changes:
+                self._add(changes, index, name, lacking)
         return bool(lacking)
 
-    def _configure(self, netlink: Any, name: str, mtu: int) -> None:
-        (index,) = netlink.link_lookup(ifname=name)
-        netlink.link("set", index=index, mtu=mtu, txqlen=TX_QUEUE_LENGTH)
+    def _configure(self, changes: LinkChanges, name: str, mtu: int) -> None:
+        index = socket.if_nametoindex(name)
+        changes.resize(index, mtu, TX_QUEUE_LENGTH)
         wanted = [KERNEL4]
         if self._hasIPv6(name):
             wanted.append(KERNEL6)
@@ -103,31 +100,29 @@ class NetlinkLinks:
             self._log.warn(
                 "IPv6 is disabled on this machine, so {device} carries IPv4 only.", device=name
             )
-        self._add(netlink, index, name, wanted)
-        netlink.link("set", index=index, state="up")
+        self._add(changes, index, name, wanted)
+        changes.setUp(index, True)
 
-    def _add(self, netlink: Any, index: int, name: str, addresses: Collection[str]) -> None:
+    def _add(self, changes: LinkChanges, index: int, name: str, addresses: Collection[str]) -> None:
         for each in addresses:
             address, prefix = each.split("/")
-            more = {}
+            flags = 0
             if each == KERNEL6:
                 self._setIPv6(name)
-                more["flags"] = IFA_F_NODAD
-            netlink.addr("add", index=index, address=address, prefixlen=int(prefix), **more)
+                flags = IFA_F_NODAD
+            changes.addAddress(index, address, int(prefix), flags)
 
-    def _rename(self, netlink: Any, index: int, name: str) -> None:
-        from pyroute2.netlink.exceptions import NetlinkError
-
+    def _rename(self, changes: LinkChanges, index: int, name: str) -> None:
         try:
-            netlink.link("set", index=index, ifname=name)
-        except NetlinkError as error:
-            if error.code != errno.EBUSY:
+            changes.rename(index, name)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
                 raise
-            netlink.link("set", index=index, state="down")
+            changes.setUp(index, False)
             try:
-                netlink.link("set", index=index, ifname=name)
+                changes.rename(index, name)
             finally:
-                netlink.link("set", index=index, state="up")
+                changes.setUp(index, True)
 
     def _hasIPv6(self, name: str) -> bool:
         try:
@@ -151,20 +146,3 @@ class NetlinkLinks:
                     device=name,
                     error=error.strerror,
                 )
-
-
-@contextmanager
-def _opened() -> Iterator[Any]:
-    """
-    A netlink socket.
-
-    @raise OSError: the kernel refused something.
-    """
-    from pyroute2.iproute.linux import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    try:
-        with IPRoute() as netlink:
-            yield netlink
-    except NetlinkError as error:
-        raise OSError(error.code, os.strerror(error.code)) from None

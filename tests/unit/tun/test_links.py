@@ -7,38 +7,53 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
-from pyroute2.netlink.exceptions import NetlinkError
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.linux.netlink import osError
 from nanotun.tun import links
-from nanotun.tun.links import IPV6_VALUES, NetlinkLinks
+from nanotun.tun.links import IPV6_VALUES, TX_QUEUE_LENGTH, NetlinkLinks
 
 
-class FakeNetlink:
-    """Notes the calls."""
+class FakeChanges:
+    """Stands for L{nanotun.linux.linkchange.LinkChanges}: notes the calls."""
 
     def __init__(self) -> None:
-        self.links: list[dict[str, Any]] = []
+        self.links: list[tuple[object, ...]] = []
         self.addresses: list[str] = []
-        self.refuses: list[Exception] = []
+        self.refuses: list[int] = []
 
-    def link_lookup(self, ifname: str) -> tuple[int]:
-        """An index."""
-        return (7,)
+    def __enter__(self) -> FakeChanges:
+        """Note nothing."""
+        return self
 
-    def link(self, command: str, **values: Any) -> None:
-        """Note it, and refuse a new name if a test says so."""
-        self.links.append(values)
-        if "ifname" in values and self.refuses:
-            raise self.refuses.pop(0)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Note nothing."""
 
-    def addr(self, command: str, **values: Any) -> None:
+    def resize(self, index: int, mtu: int, queue: int) -> None:
         """Note it."""
-        self.addresses.append(f"{values['address']}/{values['prefixlen']}")
+        self.links.append(("resize", mtu, queue))
+
+    def setUp(self, index: int, up: bool) -> None:
+        """Note it."""
+        self.links.append(("up" if up else "down",))
+
+    def rename(self, index: int, name: str) -> None:
+        """Note it, and refuse if a test says so."""
+        self.links.append(("rename", name))
+        if self.refuses:
+            raise osError(self.refuses.pop(0))
+
+    def addAddress(self, index: int, address: str, prefix: int, flags: int = 0) -> None:
+        """Note it."""
+        self.addresses.append(f"{address}/{prefix}")
 
 
 class NetlinkLinksTests(SynchronousTestCase):
@@ -49,9 +64,9 @@ class NetlinkLinksTests(SynchronousTestCase):
     def setUp(self) -> None:
         """A folder of settings like the kernel's."""
         self.settings = self.mktemp()
-        self.folder = os.path.join(self.settings, "nano0")
+        self.folder = os.path.join(self.settings, "lo")
         os.makedirs(self.folder)
-        self.netlink = FakeNetlink()
+        self.changes = FakeChanges()
 
     def write(self, setting: str, value: str) -> None:
         """Set a setting."""
@@ -60,7 +75,8 @@ class NetlinkLinksTests(SynchronousTestCase):
 
     def configure(self) -> None:
         """Configure the device."""
-        NetlinkLinks(self.settings)._configure(self.netlink, "nano0", 1400)
+        kept: Any = NetlinkLinks(self.settings)
+        kept._configure(self.changes, "lo", 1400)
 
     def test_both(self) -> None:
         """
@@ -68,9 +84,8 @@ class NetlinkLinksTests(SynchronousTestCase):
         """
         self.write("disable_ipv6", "0\n")
         self.configure()
-        self.assertEqual(self.netlink.addresses, ["198.18.0.2/30", "fdfe:dcba:9876::2/126"])
-        self.assertEqual(self.netlink.links[0]["mtu"], 1400)
-        self.assertEqual(self.netlink.links[-1], {"index": 7, "state": "up"})
+        self.assertEqual(self.changes.addresses, ["198.18.0.2/30", "fdfe:dcba:9876::2/126"])
+        self.assertEqual(self.changes.links, [("resize", 1400, TX_QUEUE_LENGTH), ("up",)])
         for setting, value in IPV6_VALUES.items():
             with open(os.path.join(self.folder, setting)) as file:
                 self.assertEqual(file.read(), value)
@@ -82,7 +97,7 @@ class NetlinkLinksTests(SynchronousTestCase):
         self.configure()
         self.write("disable_ipv6", "1\n")
         self.configure()
-        self.assertEqual(self.netlink.addresses, ["198.18.0.2/30"] * 2)
+        self.assertEqual(self.changes.addresses, ["198.18.0.2/30"] * 2)
 
     def test_readOnly(self) -> None:
         """
@@ -92,48 +107,48 @@ class NetlinkLinksTests(SynchronousTestCase):
         for setting in IPV6_VALUES:
             os.mkdir(os.path.join(self.folder, setting))
         self.configure()
-        self.assertEqual(len(self.netlink.addresses), 2)
+        self.assertEqual(len(self.changes.addresses), 2)
 
     def test_restore(self) -> None:
         """An interface gets back what it has lost, and nothing else is touched."""
         self.write("disable_ipv6", "0\n")
-        opened: list[FakeNetlink] = []
+        opened: list[FakeChanges] = []
 
-        @contextmanager
-        def fake() -> Iterator[FakeNetlink]:
-            opened.append(self.netlink)
-            yield self.netlink
+        def fake() -> FakeChanges:
+            opened.append(self.changes)
+            return self.changes
 
-        self.patch(links, "_opened", fake)
+        self.patch(links, "LinkChanges", fake)
         kept = NetlinkLinks(self.settings)
-        self.assertFalse(kept.restore(7, "nano0", ["198.18.0.2", "fdfe:dcba:9876::2"]))
+        self.assertFalse(kept.restore(7, "lo", ["198.18.0.2", "fdfe:dcba:9876::2"]))
         self.assertEqual(opened, [])
-        self.assertTrue(kept.restore(7, "nano0", ["198.18.0.2"]))
-        self.assertEqual(self.netlink.addresses, ["fdfe:dcba:9876::2/126"])
+        self.assertTrue(kept.restore(7, "lo", ["198.18.0.2"]))
+        self.assertEqual(self.changes.addresses, ["fdfe:dcba:9876::2/126"])
         self.write("disable_ipv6", "1\n")
-        self.assertFalse(kept.restore(7, "nano0", ["198.18.0.2"]))
-        self.assertTrue(kept.restore(7, "nano0", []))
-        self.assertEqual(self.netlink.addresses[1:], ["198.18.0.2/30"])
-        self.assertEqual(self.netlink.links, [])
+        self.assertFalse(kept.restore(7, "lo", ["198.18.0.2"]))
+        self.assertTrue(kept.restore(7, "lo", []))
+        self.assertEqual(self.changes.addresses[1:], ["198.18.0.2/30"])
+        self.assertEqual(self.changes.links, [])
 
     def test_rename(self) -> None:
         """A kernel that renames no interface that is up gets one that is down."""
-        kept = NetlinkLinks(self.settings)
-        kept._rename(self.netlink, 7, "nano0")
-        self.assertEqual(self.netlink.links, [{"index": 7, "ifname": "nano0"}])
-        self.netlink.links.clear()
-        self.netlink.refuses = [NetlinkError(errno.EBUSY)]
-        kept._rename(self.netlink, 7, "nano0")
-        states = [each.get("state", "rename") for each in self.netlink.links]
-        self.assertEqual(states, ["rename", "down", "rename", "up"])
+        kept: Any = NetlinkLinks(self.settings)
+        kept._rename(self.changes, 7, "nano0")
+        self.assertEqual(self.changes.links, [("rename", "nano0")])
+        self.changes.links.clear()
+        self.changes.refuses = [errno.EBUSY]
+        kept._rename(self.changes, 7, "nano0")
+        self.assertEqual(
+            [word for word, *_ in self.changes.links], ["rename", "down", "rename", "up"]
+        )
 
     def test_notRenamed(self) -> None:
         """An interface that cannot be renamed even so is up again."""
-        kept = NetlinkLinks(self.settings)
-        self.netlink.refuses = [NetlinkError(errno.EBUSY), NetlinkError(errno.EEXIST)]
-        self.assertRaises(NetlinkError, kept._rename, self.netlink, 7, "nano0")
-        self.assertEqual(self.netlink.links[-1], {"index": 7, "state": "up"})
-        self.netlink.links.clear()
-        self.netlink.refuses = [NetlinkError(errno.EEXIST)]
-        self.assertRaises(NetlinkError, kept._rename, self.netlink, 7, "nano0")
-        self.assertEqual(len(self.netlink.links), 1)
+        kept: Any = NetlinkLinks(self.settings)
+        self.changes.refuses = [errno.EBUSY, errno.EEXIST]
+        self.assertRaises(OSError, kept._rename, self.changes, 7, "nano0")
+        self.assertEqual(self.changes.links[-1], ("up",))
+        self.changes.links.clear()
+        self.changes.refuses = [errno.EEXIST]
+        self.assertRaises(OSError, kept._rename, self.changes, 7, "nano0")
+        self.assertEqual(len(self.changes.links), 1)
