@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet import inotify
 from twisted.logger import Logger
 from twisted.python.filepath import FilePath
+
+if TYPE_CHECKING:
+    from twisted.internet.inotify import INotify
 
 
 class CgroupWatch:
@@ -38,12 +40,15 @@ class CgroupWatch:
             for child in _down(FilePath(folder), group):
                 name = child.asBytesMode().basename()
                 self._awaited.setdefault(child.parent(), set()).add(name)
-        self._notifier: inotify.INotify | None = None
+        self._notifier: INotify | None = None
 
     def start(self) -> None:
         """Begin to watch; without groups there is nothing to do."""
         if not self._awaited:
             return
+        # Imported here: it runs ldconfig(8) to find the C library.
+        from twisted.internet import inotify
+
         try:
             self._notifier = inotify.INotify(self._reactor)
             self._notifier.startReading()
@@ -65,7 +70,9 @@ class CgroupWatch:
         if notifier is not None:
             notifier.loseConnection()
 
-    def _add(self, notifier: inotify.INotify, parent: FilePath[str]) -> None:
+    def _add(self, notifier: INotify, parent: FilePath[str]) -> None:
+        from twisted.internet import inotify
+
         if not os.path.isdir(parent.path):
             return
         mask = inotify.IN_CREATE | inotify.IN_ONLYDIR
