@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 from twisted.application.service import IService, MultiService
 from twisted.logger import Logger
-from twisted.plugin import getPlugins
 
 from nanotun.config.notices import namesInClear, proxyNotices
 from nanotun.config.options import Options
@@ -65,6 +64,7 @@ from nanotun.daemon.standing import Withdrawals
 from nanotun.daemon.systemservers import SystemServers, makeSystemServers
 from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.daemon.vpnwatch import makeVpnWatch
+from nanotun.engine.plugin import ENGINES
 from nanotun.engine.probe import offloadWorks
 from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, makeGateway
@@ -466,10 +466,17 @@ def checkFiles(settings: Settings) -> Checked:
 
 def engineFactory(stackMode: str) -> IPacketEngineFactory:
     """
-    Find the plugin for a C{stackMode}.
+    Find the plugin for a C{stackMode}: nanotun's own, or one that is installed.
 
     @raise EngineError: there is none.
     """
+    for factory in ENGINES:
+        if factory.stackMode == stackMode:
+            return factory
+    # Only now: to look for plugins is to import what all plugins on the machine are about,
+    # unittest among it.
+    from twisted.plugin import getPlugins
+
     for factory in getPlugins(IPacketEngineFactory):
         if factory.stackMode == stackMode:
             return factory

@@ -31,3 +31,10 @@ class EngineFactory:
         from nanotun.engine.native import NativeEngine
 
         return NativeEngine(reactor, self.stackMode, udpTimeout)
+
+
+#: nanotun's own.
+ENGINES: tuple[IPacketEngineFactory, IPacketEngineFactory] = (
+    EngineFactory("gvisor"),
+    EngineFactory("simple"),
+)

@@ -6,11 +6,10 @@ things.  nanotun's own schemes are not here: they are found without a search for
 
 from twisted.application.service import ServiceMaker
 
-from nanotun.engine.plugin import EngineFactory
+from nanotun.engine.plugin import ENGINES
 
 nanotun = ServiceMaker(
     "nanotun", "nanotun.daemon.tap", "Send what arrives on a TUN device through a proxy.", "nanotun"
 )
 
-nanotunGVisor = EngineFactory("gvisor")
-nanotunSimple = EngineFactory("simple")
+nanotunGVisor, nanotunSimple = ENGINES
