@@ -5,11 +5,11 @@ The C{nanotun} command: one module for each of its words.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple
 
@@ -143,7 +143,13 @@ def _dispatch(arguments: list[str]) -> int:
         return WRONG_USAGE
     if rest[:1] == ["-h"]:
         rest[0] = "--help"
-    status: int = import_module(f"nanotun.console.{command.module}").main(rest)
+    # What is imported stays.  The collector would walk it again and again while it grows, which
+    # takes an eighth of the time.
+    gc.disable()
+    module = import_module(f"nanotun.console.{command.module}")
+    gc.freeze()
+    gc.enable()
+    status: int = module.main(rest)
     return status
 
 
@@ -153,6 +159,8 @@ def _closeOutput() -> None:
 
 
 def _unknown(word: str) -> str:
+    from difflib import get_close_matches
+
     near = [each for each in COMMANDS if each.startswith(word)]
     near = near or get_close_matches(word, COMMANDS, 1)
     if near:

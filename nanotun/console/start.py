@@ -5,6 +5,7 @@ in this process.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -214,4 +215,10 @@ def main(arguments: Sequence[str]) -> int:
             removeRunDir(options.settings.runDir, made)
         return GOOD
 
-    return run("start", options, arguments, work)
+    # Hardly anything that a start makes is garbage.  Once all is started,
+    # L{nanotun.daemon.service.settle} enables the collector.
+    gc.disable()
+    try:
+        return run("start", options, arguments, work)
+    finally:
+        gc.enable()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -21,7 +23,7 @@ from nanotun.daemon import service as module
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.ending import Ending
 from nanotun.daemon.loss import DeviceLoss
-from nanotun.daemon.service import UNDO_LIMIT, NanotunService, Parts, StartFailed
+from nanotun.daemon.service import UNDO_LIMIT, NanotunService, Parts, StartFailed, settle
 from nanotun.errors import DeviceError, EngineError
 from nanotun.flow import Stats
 from nanotun.interfaces import End, IFlowHandler, IPacketEngine, ITunDevice, UpstreamSettings
@@ -30,7 +32,7 @@ from nanotun.testing import FakeGateway, MemoryEngine, MemoryTunOpener, NoDials
 
 SETTINGS = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "ann:hunter2@proxy")}, None)
 
-START = ("device.open", "engine.start", "gateway.start", "port.startReading", "freeze")
+START = ("device.open", "engine.start", "gateway.start", "port.startReading", "settle")
 
 
 @implementer(IFlowHandler)
@@ -182,12 +184,12 @@ class ServiceCase(SynchronousTestCase):
             self.ending,
             notices,
             geteuid,
-            self.freeze,
+            self.settle,
         )
 
-    def freeze(self) -> None:
+    def settle(self) -> None:
         """The garbage collector is told."""
-        self.events.append("freeze")
+        self.events.append("settle")
 
     def makePort(
         self, device: ITunDevice, engine: IPacketEngine, reactor: Any, lost: Callable[[int], None]
@@ -427,3 +429,27 @@ class StopTests(ServiceCase):
         self.successResultOf(self.tunnel.stopService())
         self.port.lost(errno.EBADFD)
         self.assertEqual(self.statuses, [])
+
+
+class Circular:
+    """Part of a circle with itself."""
+
+    def __init__(self) -> None:
+        self.circle = self
+
+
+class SettleTests(SynchronousTestCase):
+    """Tests for L{settle}."""
+
+    def test_settle(self) -> None:
+        """What was made until now is no more looked at, and what is made later is collected."""
+        self.addCleanup(gc.unfreeze)
+        self.addCleanup(gc.enable)
+        gc.disable()
+        settle()
+        self.assertTrue(gc.isenabled())
+        self.assertGreater(gc.get_freeze_count(), 0)
+        ended = weakref.ref(Circular())
+        self.assertIsNotNone(ended())
+        gc.collect()
+        self.assertIsNone(ended())
