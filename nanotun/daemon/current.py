@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nanotun.config.settings import Settings
 from nanotun.daemon.lists import NOTHING_READ, ReadLists, readLists
@@ -32,7 +32,9 @@ from nanotun.owners.recorder import Recorder
 from nanotun.policy.dnsnames import NamePolicy, namePolicy
 from nanotun.policy.judge import Carries, Judge, needsOwner, runsLocally
 from nanotun.policy.lists import Lists
-from nanotun.scripting.script import Script
+
+if TYPE_CHECKING:
+    from nanotun.scripting.script import Script
 
 
 class Current(NamedTuple):

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -35,8 +35,10 @@ from nanotun.gateway import Gateway
 from nanotun.interfaces import IPart
 from nanotun.log.service import LoggedService
 from nanotun.router.router import FlowRouter
-from nanotun.routing.routes import Routes
-from nanotun.scripting.script import Script
+
+if TYPE_CHECKING:
+    from nanotun.routing.routes import Routes
+    from nanotun.scripting.script import Script
 
 
 def reread(options: Options, config: str) -> Options:

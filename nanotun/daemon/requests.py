@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
@@ -22,7 +22,9 @@ from nanotun.interfaces import IPacketEngine
 from nanotun.owners import Owners
 from nanotun.owners.recorder import Recorder
 from nanotun.router.router import FlowRouter
-from nanotun.routing.routes import Routes
+
+if TYPE_CHECKING:
+    from nanotun.routing.routes import Routes
 
 
 def makeReport(

@@ -5,17 +5,20 @@ The user's script, as the settings name it.
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import upstreamNames, withFields
 from nanotun.linux.users import nameOf
-from nanotun.scripting.load import Guard, loadScript
-from nanotun.scripting.script import Script, ScriptOptions
+
+if TYPE_CHECKING:
+    from nanotun.scripting.script import Script, ScriptOptions
 
 
 def scriptOptions(settings: Settings) -> ScriptOptions:
     """What the settings say of a script."""
+    from nanotun.scripting.script import ScriptOptions
+
     fields = withFields(settings)
     names = {name: fields.get(name, frozenset()) for name in upstreamNames(settings)}
     return ScriptOptions(settings.scriptTimeout, settings.scriptError, names)
@@ -32,6 +35,9 @@ def scriptFor(settings: Settings, reactor: Any, before: Script | None = None) ->
     """
     if not settings.script:
         return None
+    from nanotun.scripting.load import Guard, loadScript
+    from nanotun.scripting.script import Script
+
     path = os.path.abspath(settings.script)
     if before is not None and before.path == path and before.isCurrent():
         return before

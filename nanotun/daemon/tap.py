@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twisted.application.service import IService, MultiService
 from twisted.logger import Logger
@@ -38,7 +38,6 @@ from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.dnsquery import dnsHandler
 from nanotun.daemon.ending import Ending, makeEnding
-from nanotun.daemon.explain import explainHandler
 from nanotun.daemon.lists import readLists
 from nanotun.daemon.localresolvers import LocalResolvers
 from nanotun.daemon.loss import DeviceLoss
@@ -91,15 +90,17 @@ from nanotun.policy.dnsnames import namePolicy
 from nanotun.router.crowds import CrowdLog
 from nanotun.router.router import FlowRouter, firstLeaving, firstPending
 from nanotun.routing.host import chosenUsers
-from nanotun.routing.make import makeAlone, makeLeftovers, makeRoutes
 from nanotun.routing.monitor import NetworkMonitor
-from nanotun.scripting.apart import RemoteScript
-from nanotun.scripting.script import Script
+from nanotun.routing.unrouted import makeAlone, makeLeftovers
 from nanotun.timer import steadyReactor
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.links import NetlinkLinks
 from nanotun.upstream.dial.sockets import openDatagram, openStream
 from nanotun.upstream.make import MadeUpstream, groupOf, makeAll
+
+if TYPE_CHECKING:
+    from nanotun.scripting.apart import RemoteScript
+    from nanotun.scripting.script import Script
 
 __all__ = ["Options", "makeCellService", "makeService"]
 
@@ -239,6 +240,8 @@ def makeService(options: Options) -> IService:
     leftovers = makeLeftovers(settings)
     routes = None
     if settings.autoDefaultRoute:
+        from nanotun.routing.make import makeRoutes
+
         ask, networkChanged = gateway.names.resolve, gateway.clearCache
         routes = makeRoutes(
             settings,
@@ -280,7 +283,7 @@ def makeService(options: Options) -> IService:
             "confirm": plain(confirmHandler(None if routes is None else routes.confirm)),
             "stop": plain(stopHandler(reactor)),
             "restart": plain(stopHandler(reactor, ending.restart)),
-            "explain": explainHandler(live, config),
+            "explain": partial(_explain, live, config),
             "dns": dnsHandler(live, gateway, time.monotonic),
         },
         reactor,
@@ -327,6 +330,13 @@ def makeService(options: Options) -> IService:
     # Started after the tunnel, whose start may fail.
     current.upstreams.setServiceParent(root)
     return root
+
+
+def _explain(live: Live, config: str, arguments: Mapping[str, Any]) -> Any:
+    """The handler of C{nanotun explain}, which hardly any daemon is ever asked."""
+    from nanotun.daemon.explain import explainHandler
+
+    return explainHandler(live, config)(arguments)
 
 
 def origins(options: Options) -> Iterator[str]:

@@ -14,13 +14,12 @@ from twisted.internet.threads import deferToThreadPool
 from nanotun.config.settings import Settings
 from nanotun.interfaces import End
 from nanotun.linux.cgroups import cgroupMount
-from nanotun.routing.alone import Alone
 from nanotun.routing.applied import Applied
 from nanotun.routing.changes import Changes
 from nanotun.routing.exceptions import Exceptions
-from nanotun.routing.firewall import Firewall, firewallKinds, firewallLeftovers
 from nanotun.routing.firewall.cgroups import Cgroups
 from nanotun.routing.firewall.cgroupwatch import CgroupWatch
+from nanotun.routing.firewall.firewall import Firewall, firewallKinds, firewallLeftovers
 from nanotun.routing.host import AskedServers, HostReader, lookUp, proxyHosts, wishesOf
 from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.journal import Journal
@@ -28,7 +27,6 @@ from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
 from nanotun.routing.proxynames import ProxyResolver
 from nanotun.routing.reconciler import Reconciler
-from nanotun.routing.recover import Leftovers
 from nanotun.routing.routes import Routes
 from nanotun.routing.ssh import sshPorts
 from nanotun.rundir import command
@@ -113,23 +111,6 @@ def closedSentence(lan: str, runDir: str) -> str:
         f"The kill switch stays closed: only {out} out until the next start or "
         f"'{command('recover', runDir)}'."
     )
-
-
-def makeAlone(settings: Settings) -> Alone:
-    """The part that refuses the start beside another daemon that is in the way."""
-    return Alone(NetlinkRoutes(), settings.tunName, settings.autoDefaultRoute)
-
-
-def makeLeftovers(settings: Settings) -> Leftovers | None:
-    """
-    The part that takes back what a killed daemon has left, for a daemon that sets no
-    routes itself (C{autoDefaultRoute} is off); L{None} if nothing was left.
-    """
-    journal = Journal(settings.runDir)
-    if settings.autoDefaultRoute or not os.path.exists(journal.path):
-        return None
-    kernel = CachedRoutes(NetlinkRoutes())
-    return Leftovers(kernel, Applied(journal, makeChanges(kernel)))
 
 
 def makeChanges(kernel: IKernelRoutes) -> Changes:

@@ -12,7 +12,7 @@ from twisted.internet.defer import succeed
 from nanotun.config.settings import Settings
 from nanotun.routing.changes import readSysctl
 from nanotun.routing.exceptions import Exceptions
-from nanotun.routing.firewall import Firewall
+from nanotun.routing.firewall.firewall import Firewall
 from nanotun.routing.host import AskedServers, HostReader, lookUp, proxyHosts, wishesOf
 from nanotun.routing.interfaces import IChange, IKernelRoutes
 from nanotun.routing.make import makeChanges

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.linux.cgroups import cgroupMount
-from nanotun.routing.firewall import Firewall
+from nanotun.routing.firewall.firewall import Firewall
 from nanotun.routing.firewall.tools import SystemTools
 from nanotun.routing.interfaces import IChange
 from nanotun.routing.netlink import NetlinkRoutes

@@ -13,7 +13,7 @@ import sys
 
 from twisted.trial.unittest import SkipTest
 
-from nanotun.routing.firewall import Firewall, firewallKinds
+from nanotun.routing.firewall.firewall import Firewall, firewallKinds
 from nanotun.routing.firewall.generation import generation
 from nanotun.routing.firewall.rules import TABLE
 from nanotun.routing.interfaces import IChange
@@ -66,7 +66,7 @@ DAEMON = """
 import sys, time
 from nanotun.config.settings import flagValue, makeSettings
 from nanotun.config.keys import KEYS
-from nanotun.routing.firewall import Firewall
+from nanotun.routing.firewall.firewall import Firewall
 from nanotun.routing.netlink import NetlinkRoutes
 from nanotun.routing.values import Host
 flags = {"proxy": flagValue(KEYS["proxy"], "direct://"),

@@ -16,7 +16,7 @@ from typing import Any
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from nanotun.errors import RoutingError
-from nanotun.routing.firewall import firewallKinds
+from nanotun.routing.firewall.firewall import firewallKinds
 from nanotun.routing.firewall.resolved import FOLDER, ResolvedLink, isRunning
 from nanotun.routing.firewall.tools import SystemTools
 from nanotun.routing.interfaces import IChange

@@ -16,8 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.console.explain import answer
 from nanotun.console.explain.waiting import blockOn
-from nanotun.daemon import scripts
 from nanotun.errors import NanotunError
+from nanotun.scripting import load
 from nanotun.scripting.load import Guard, ScriptFinder
 from tests.unit.console.test_explain import ExplainCase, FakeDaemon
 
@@ -131,7 +131,7 @@ class ScriptTests(ExplainCase):
         def guard(nameOf: Callable[[int], str]) -> Guard:
             return Guard({os.geteuid()}, nameOf=nameOf)
 
-        self.patch(scripts, "Guard", guard)
+        self.patch(load, "Guard", guard)
         self.clock = Clock()
         self.patch(answer, "steadyReactor", lambda: self.clock)
         folder = Path(self.mktemp()).resolve()

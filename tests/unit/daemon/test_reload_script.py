@@ -13,12 +13,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from nanotun.config.options import Options
-from nanotun.daemon import scripts
 from nanotun.daemon.privileges import SEARCHING, needed
 from nanotun.daemon.scripts import describeScript, scriptFor
 from nanotun.daemon.tap import checkFiles
 from nanotun.errors import ConfigError
 from nanotun.flow import Decision, Endpoint, Flow, Protocol
+from nanotun.scripting import load
 from nanotun.scripting.load import MODULE, Guard, ScriptFinder
 from tests.unit.daemon.test_reload import LiveCase
 
@@ -58,7 +58,7 @@ class ScriptCase(LiveCase):
         def guard(nameOf: Callable[[int], str]) -> Guard:
             return Guard({os.geteuid()}, nameOf=nameOf)
 
-        self.patch(scripts, "Guard", guard)
+        self.patch(load, "Guard", guard)
         self.calls: list[str] = []
         self.patch(noted, "calls", self.calls)
         folder = Path(self.mktemp()).resolve()

@@ -10,8 +10,8 @@ import os
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.selectors import selectors
-from nanotun.routing.firewall import firewallKinds
 from nanotun.routing.firewall.cgroups import Cgroups
+from nanotun.routing.firewall.firewall import firewallKinds
 from nanotun.routing.firewall.rules import Exclusions
 from nanotun.routing.interfaces import IChange
 from nanotun.testing.firewall import FakeTools

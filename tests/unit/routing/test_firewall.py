@@ -11,7 +11,7 @@ from nanotun.config.keys import KEYS
 from nanotun.config.selectors import selectors
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.errors import RoutingError
-from nanotun.routing.firewall import (
+from nanotun.routing.firewall.firewall import (
     Firewall,
     firewallKinds,
     firewallLeftovers,

@@ -21,9 +21,9 @@ from nanotun.routing import preview
 from nanotun.routing.applied import Applied
 from nanotun.routing.changes import RuleChange
 from nanotun.routing.journal import Entry, Journal
-from nanotun.routing.make import makeLeftovers
 from nanotun.routing.netlink import CachedRoutes
 from nanotun.routing.recover import Leftovers, Recovered, recover
+from nanotun.routing.unrouted import makeLeftovers
 from nanotun.routing.values import Rule
 from tests.unit.routing.routing_cases import TUNNEL, RoutesCase
 from tests.unit.routing.test_host import settings
