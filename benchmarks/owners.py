@@ -36,7 +36,9 @@ from nanotun.config.file import Given
 from nanotun.config.settings import makeSettings
 from nanotun.flow import Endpoint, Flow, Owner
 from nanotun.flow import Protocol as IPProtocol
-from nanotun.owners import Owners, makeOwners, ownerOptions
+from nanotun.owners.make import makeOwners
+from nanotun.owners.options import ownerOptions
+from nanotun.owners.owners import Owners
 from nanotun.owners.recorder import Recorder
 from nanotun.owners.syscalls import LinuxBpf
 from nanotun.policy.rules import LOCAL_PROXY

@@ -27,13 +27,14 @@ from nanotun.linux.neighbours import Relatives
 from nanotun.linux.users import nameOf
 from nanotun.log.service import LogOptions
 from nanotun.log.trouble import TroubleLog
-from nanotun.owners import Owners, makeOwners, ownerOptions, soughtBy
+from nanotun.owners.options import ownerOptions, soughtBy
 from nanotun.owners.recorder import Recorder
 from nanotun.policy.dnsnames import NamePolicy, namePolicy
 from nanotun.policy.judge import Carries, Judge, needsOwner, runsLocally
 from nanotun.policy.lists import Lists
 
 if TYPE_CHECKING:
+    from nanotun.owners.owners import Owners
     from nanotun.scripting.script import Script
 
 
@@ -111,6 +112,8 @@ def ownersFor(
     """
     if not needsOwners(settings, script):
         return None
+    from nanotun.owners.make import makeOwners
+
     options = ownerOptions(settings, script is not None and bool(script.needsProcess))
     if before is not None and before.owners is not None and before.owners.options == options:
         return before.owners

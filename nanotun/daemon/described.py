@@ -23,7 +23,7 @@ from nanotun.gateway.dns.hostsfile import HostsFile
 from nanotun.gateway.dns.message import AAAA, A
 from nanotun.gateway.gateway import givesFake, realNames
 from nanotun.interfaces import IOwners, IScript
-from nanotun.owners import matcherOf
+from nanotun.owners.make import matcherOf
 from nanotun.owners.values import Excluded, Process, ProcStat, Program
 from nanotun.policy.dnsnames import NOTHING, NamePolicy, NameVerdict
 from nanotun.policy.rules import LOCAL_PROXY

@@ -30,8 +30,8 @@ from nanotun.errors import RunningError
 from nanotun.flow import Decision, Endpoint, Protocol, Verdict
 from nanotun.interfaces import IScript
 from nanotun.linux.users import uidOf
-from nanotun.owners import soughtBy
 from nanotun.owners.matching import Matcher
+from nanotun.owners.options import soughtBy
 from nanotun.owners.values import Excluded
 from nanotun.policy.decisions import nameOf
 from nanotun.policy.judge import Judge, perProgram, trace

@@ -19,11 +19,11 @@ from nanotun.daemon.reload import Live
 from nanotun.errors import NanotunError, RunningError
 from nanotun.gateway import Gateway
 from nanotun.interfaces import IPacketEngine
-from nanotun.owners import Owners
 from nanotun.owners.recorder import Recorder
 from nanotun.router.router import FlowRouter
 
 if TYPE_CHECKING:
+    from nanotun.owners.owners import Owners
     from nanotun.routing.routes import Routes
 
 

@@ -81,8 +81,8 @@ from nanotun.linux.forwarding import Forwarding
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService, newDirectory
 from nanotun.log.trouble import TroubleLog
-from nanotun.owners import makeOwners, ownerOptions, soughtBy
 from nanotun.owners.askers import Askers
+from nanotun.owners.options import ownerOptions, soughtBy
 from nanotun.owners.recorder import Recorder
 from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.syscalls import LinuxBpf
@@ -457,6 +457,8 @@ def checkFiles(settings: Settings) -> Checked:
 
     @raise ConfigError: a file is no good, or a user is not known.
     """
+    from nanotun.owners.make import makeOwners
+
     reactor = steadyReactor()
     context = UpstreamContext(reactor, settings.connectTimeout, openStream, openDatagram)
     makeAll(inDialOrder(upstreamsOf(settings)), context, lambda entry, single: single[0])

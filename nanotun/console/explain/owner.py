@@ -16,9 +16,9 @@ from nanotun.config.settings import Settings
 from nanotun.config.upstreams import firstHops
 from nanotun.errors import ConfigError
 from nanotun.linux.users import nearUser, uidOf
-from nanotun.owners import matcherOf
 from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.localproxy import LocalProxies
+from nanotun.owners.make import matcherOf
 from nanotun.owners.names import namesOf
 from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.scanner import Scanner

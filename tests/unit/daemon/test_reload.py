@@ -30,7 +30,8 @@ from nanotun.linux.forwarding import Forwarding
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LogOptions
 from nanotun.log.trouble import TroubleLog
-from nanotun.owners import OwnerOptions
+from nanotun.owners import make as ownersModule
+from nanotun.owners.options import OwnerOptions
 from nanotun.owners.recorder import Recorder
 from nanotun.testing import FakeNames
 
@@ -135,7 +136,7 @@ class LiveCase(SynchronousTestCase):
         # How often standing decisions were withdrawn.
         self.withdrawn: list[int] = []
         self.ownersRefusal: Exception | None = None
-        self.patch(currentModule, "makeOwners", self.makeOwners)
+        self.patch(ownersModule, "makeOwners", self.makeOwners)
         self.router, self.gateway, self.routes = (FakeFollower() for _ in range(3))
         self.root = FakeRoot()
         self.path = Path(self.mktemp()).resolve()

@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun.config.file import Given
 from nanotun.config.settings import Settings, makeSettings
 from nanotun.errors import ConfigError
-from nanotun.owners import makeOwners, ownerOptions, soughtBy
+from nanotun.owners.make import makeOwners
+from nanotun.owners.options import ownerOptions, soughtBy
 
 
 def settings(proxy: str = "192.0.2.1", **values: object) -> Settings:
