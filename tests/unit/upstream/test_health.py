@@ -309,6 +309,12 @@ class WatchTests(GroupCase):
         self.assertEqual(self.checks(), [0, 0])
 
 
+class PlannedWatchTests(WatchTests):
+    """The same, with flows by dial plans."""
+
+    plans = True
+
+
 class LogInTests(SynchronousTestCase):
     """
     Tests for L{Socks5Handshake} without a destination.
