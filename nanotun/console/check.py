@@ -100,9 +100,10 @@ def main(arguments: Sequence[str]) -> int:
     def work() -> int:
         options.readSettings(os.geteuid(), os.environ)
         # Imported here because it takes a moment, and a wrong command line need not wait.
-        from nanotun.daemon.tap import checkFiles
+        from nanotun.daemon.checking import checkFiles
+        from nanotun.timer import steadyReactor
 
-        found = checkFiles(options.settings)
+        found = checkFiles(options.settings, steadyReactor())
         for notice in (*options.notices, *found.notices, *namesInClear(options.settings)):
             print(f"warning: {notice}", file=sys.stderr)
         print(f"OK: {options['config'] or 'the command line'}")

@@ -73,13 +73,13 @@ def main(arguments: Sequence[str]) -> int:
         if options.source:
             findings.append(Finding("configuration", Level.INFO, options.source))
         # Imported here because it takes a moment, and a wrong command line need not wait.
-        from nanotun.daemon.tap import checkFiles
+        from nanotun.daemon.checking import checkFiles
 
         notices, wrong = options.notices, ""
         try:
             # A script may print when it is imported, and the report is for other programs, too.
             with contextlib.redirect_stdout(sys.stderr):
-                notices += checkFiles(options.settings).notices
+                notices += checkFiles(options.settings, reactor).notices
         except ConfigError as error:
             wrong = str(error)
         checks = allChecks(options.settings, notices, target, reactor, deferToThread, wrong=wrong)

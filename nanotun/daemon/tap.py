@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from twisted.application.service import IService, MultiService
 from twisted.logger import Logger
 
-from nanotun.config.notices import namesInClear, proxyNotices
+from nanotun.config.notices import namesInClear
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import inDialOrder, upstreamsOf
@@ -56,7 +56,7 @@ from nanotun.daemon.requests import (
     statusHandler,
     stopHandler,
 )
-from nanotun.daemon.scripts import describeScript, scriptFor
+from nanotun.daemon.scripts import scriptFor
 from nanotun.daemon.service import NanotunService, Parts
 from nanotun.daemon.signals import Signals
 from nanotun.daemon.standing import Withdrawals
@@ -82,14 +82,12 @@ from nanotun.linux.markedroute import MarkedRoute
 from nanotun.log.service import LoggedService, newDirectory
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.askers import Askers
-from nanotun.owners.options import ownerOptions, soughtBy
 from nanotun.owners.recorder import Recorder
 from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.syscalls import LinuxBpf
 from nanotun.policy.dnsnames import namePolicy
 from nanotun.router.crowds import CrowdLog
 from nanotun.router.router import FlowRouter, firstLeaving, firstPending
-from nanotun.routing.host import chosenUsers
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.unrouted import makeAlone, makeLeftovers
 from nanotun.timer import steadyReactor
@@ -435,45 +433,6 @@ def proxiesOf(settings: Settings, made: Mapping[str, MadeUpstream], name: str) -
     if entry is None:
         return []
     return [proxy for proxy, url in zip(made[name].single, entry.proxy, strict=True) if url.host]
-
-
-class Checked(NamedTuple):
-    """
-    What is in the files that settings name.
-
-    @ivar notices: sentences about what is of no use in them, and about unsafe proxies.
-    @ivar script: what the script has and needs; empty for none.
-    @ivar lists: how much is in each list of the rules.
-    """
-
-    notices: tuple[str, ...] = ()
-    script: str = ""
-    lists: tuple[str, ...] = ()
-
-
-def checkFiles(settings: Settings) -> Checked:
-    """
-    Read the files that the settings name, and import the script.  Opens no connection.
-
-    @raise ConfigError: a file is no good, or a user is not known.
-    """
-    from nanotun.owners.make import makeOwners
-
-    reactor = steadyReactor()
-    context = UpstreamContext(reactor, settings.connectTimeout, openStream, openDatagram)
-    makeAll(inDialOrder(upstreamsOf(settings)), context, lambda entry, single: single[0])
-    makeOwners(ownerOptions(settings), reactor, Recorder(LinuxBpf()), soughtBy(settings))
-    contextsFor(settings)
-    if settings.autoDefaultRoute:
-        chosenUsers(settings.onlyProcesses)
-    script = scriptFor(settings, reactor)
-    if script is not None:
-        script.unload()
-    about = "" if script is None else describeScript(script, settings)
-    lists = readLists(settings, os.geteuid())
-    names = namePolicy(settings, lists.lists, None, script)
-    notices = *lists.lists.notices, *names.notices, *proxyNotices(settings)
-    return Checked(notices, about, tuple(lists.described()))
 
 
 def engineFactory(stackMode: str) -> IPacketEngineFactory:

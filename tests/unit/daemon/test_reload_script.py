@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from nanotun.config.options import Options
+from nanotun.daemon.checking import checkFiles
 from nanotun.daemon.privileges import SEARCHING, needed
 from nanotun.daemon.scripts import describeScript, scriptFor
-from nanotun.daemon.tap import checkFiles
 from nanotun.errors import ConfigError
 from nanotun.flow import Decision, Endpoint, Flow, Protocol
 from nanotun.scripting import load
@@ -251,7 +252,7 @@ class ReloadTests(ScriptCase):
             names = self.live.current.names
             self.assertEqual(names.of("ads.test").rejected, not decides)
             self.assertEqual(len(names.waysOf("ads.test")), 4 if decides else 1)
-            checked = checkFiles(self.live.current.settings)
+            checked = checkFiles(self.live.current.settings, Clock())
             self.assertEqual(checked.notices, names.notices)
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from twisted.application.service import IService, IServiceMaker
+from twisted.internet.task import Clock
 from twisted.plugin import IPlugin, getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -18,6 +19,7 @@ from zope.interface.verify import verifyObject
 from nanotun.config.options import Options
 from nanotun.control.lock import InstanceLock
 from nanotun.daemon import privileges
+from nanotun.daemon.checking import checkFiles
 from nanotun.daemon.localresolvers import RESOLV_CONF
 from nanotun.daemon.networkwatch import NetworkWatch
 from nanotun.daemon.notify import Notifier
@@ -28,7 +30,7 @@ from nanotun.daemon.reload import Live
 from nanotun.daemon.service import NanotunService
 from nanotun.daemon.signals import Signals
 from nanotun.daemon.systemservers import SystemServers
-from nanotun.daemon.tap import checkFiles, engineFactory, makeCellService, makeService, origins
+from nanotun.daemon.tap import engineFactory, makeCellService, makeService, origins
 from nanotun.errors import ConfigError, EngineError
 from nanotun.flow import Decision, Endpoint, Flow, Protocol, Verdict
 from nanotun.gateway.dns.message import readQuery
@@ -260,14 +262,14 @@ class MakeServiceTests(SynchronousTestCase):
         options = self.options("h", "--upstream", "office=https://h?ca=/nowhere/ca.pem")
         error = self.assertRaises(SystemExit, makeService, options)
         self.assertIn("/nowhere/ca.pem", str(error.code))
-        error = self.assertRaises(ConfigError, checkFiles, options.settings)
+        error = self.assertRaises(ConfigError, checkFiles, options.settings, Clock())
         self.assertIn("/nowhere/ca.pem", str(error))
 
     def test_unsafe(self) -> None:
         """A check warns of a proxy whose certificate nobody checks, once for each."""
         options = self.options("h", "--upstream", "a=https://h?insecure=1")
         options.readSettings(0, {})
-        (notice,) = checkFiles(options.settings).notices
+        (notice,) = checkFiles(options.settings, Clock()).notices
         self.assertIn("Nobody checks the certificate of the proxy https://h:443", notice)
 
     def test_owners(self) -> None:
@@ -292,7 +294,7 @@ class MakeServiceTests(SynchronousTestCase):
         """A check finds an unknown user of onlyProcesses, without whom no start succeeds."""
         options = self.options("h", "--auto-route", "--only", "uid:no-such-user")
         options.readSettings(0, {})
-        error = self.assertRaises(ConfigError, checkFiles, options.settings)
+        error = self.assertRaises(ConfigError, checkFiles, options.settings, Clock())
         self.assertIn("onlyProcesses names uid:no-such-user", str(error))
 
     def test_lists(self) -> None:
@@ -365,7 +367,9 @@ class MakeServiceTests(SynchronousTestCase):
             ("proxy", []),
         ):
             decision = Decision(Verdict.PROXY, "#1", upstream=name)
-            router.dialling._pending = {1: SimpleNamespace(decision=decision)}
+            request = SimpleNamespace(flow=Flow(1, Protocol.TCP, *[Endpoint("192.0.2.1", 80)] * 2))
+            pending = SimpleNamespace(decision=decision, request=request)
+            router.dialling._pending = {1: pending}
             self.assertEqual([each.describe() for each in patience._proxies()], proxies)
 
     def test_cellLogin(self) -> None:
