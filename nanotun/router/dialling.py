@@ -118,10 +118,9 @@ class Dialling:
         """How many flows wait."""
         return len(self._pending)
 
-    def waiting(self) -> Iterator[tuple[Endpoint, Decision]]:
-        """Where they go, and why; the one that has waited for longest first."""
-        for pending in self._pending.values():
-            yield pending.request.flow.destination, pending.decision
+    def waiting(self) -> Iterator[PendingFlow]:
+        """All of them, the one that has waited for longest first."""
+        return iter(self._pending.values())
 
     def dial(
         self,

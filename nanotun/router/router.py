@@ -307,15 +307,15 @@ class FlowRouter:
 
 def firstPending(router: FlowRouter) -> str:
     """Where the flow goes that has waited longest for its leg; empty if none waits."""
-    for destination, _ in router.dialling.waiting():
-        return shown(router._names, destination)
+    for pending in router.dialling.waiting():
+        return shown(router._names, pending.request.flow.destination)
     return ""
 
 
 def firstLeaving(router: FlowRouter) -> str:
     """The name of the upstream by which that flow is to leave; empty if none waits."""
-    for _, decision in router.dialling.waiting():
-        return nameOf(decision)
+    for pending in router.dialling.waiting():
+        return nameOf(pending.decision)
     return ""
 
 
