@@ -126,7 +126,9 @@ class MemoryDials:
 
     # What becomes of dials.
 
-    def openDial(self, flowID: int, seconds: float = 0.01, address: int = 0) -> socket.socket:
+    def openDial(
+        self, flowID: int, seconds: float = 0.01, address: int = 0, leftover: bytes = b""
+    ) -> socket.socket:
         """A dial has its leg.  Returns the far end, which the test closes."""
         near, far = socket.socketpair()
         near.setblocking(False)
@@ -137,7 +139,7 @@ class MemoryDials:
             return far
         self.dropDial(flowID)
         self._flows[flowID] = self._waiting.pop(flowID)
-        self.joined[flowID] = (fd, b"")
+        self.joined[flowID] = (fd, leftover)
         standing = self._standingOf(flowID)
         if standing is not None:
             standing.joined += 1
@@ -170,6 +172,10 @@ class MemoryDials:
         self.tellStood()
         number = 0 if standing is None else standing.number
         self.handler.flowSilent(self._requests[flowID], number)
+
+    def expire(self, number: int) -> None:
+        """The time of a standing decision is over."""
+        self._withdraw(self.standing[number])
 
     # For the engine and its requests.
 

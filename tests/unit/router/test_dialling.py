@@ -68,6 +68,7 @@ class PlannedFlowTests(PlannedCase):
         self.assertEqual((len(self.direct.asked), len(self.upstream.planned)), (2, 2))
         before, self.upstream = self.upstream, RouterUpstream()
         self.configure()
+        self.assertEqual(self.router.dialling._planners, {})
         self.engine.request()
         self.assertEqual((len(before.planned), len(self.upstream.planned)), (2, 1))
 

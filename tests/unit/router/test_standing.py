@@ -80,6 +80,19 @@ class StandingTests(StandingCase):
         self.ask()
         self.assertEqual(len(self.standing()), 1)
 
+    def test_notForgotten(self) -> None:
+        """
+        A destination that is asked for again and again is not forgotten for others.
+        """
+        self.router.dialling.standing._seenLimit = 10
+        self.judge.standing.clear()
+        for port in range(100, 120):
+            self.ask()
+            self.ask(Endpoint(WEB.host, port))
+        self.judge.standing[WEB.host] = math.inf
+        self.ask()
+        self.assertEqual(self.standing(), [(WEB, True, math.inf)])
+
     def test_others(self) -> None:
         """
         Flows of this machine and of others have decisions of their own.
@@ -277,15 +290,29 @@ class StandingFlowTests(StandingCase):
         self.assertEqual(self.router.dialling.standing.known, {})
         self.assertEqual(self.engine.standing, {})
 
+    def test_expired(self) -> None:
+        """
+        When a decision has expired and its last flow has ended, the next flow brings it back.
+        """
+        (number,) = self.engine.standing
+        self.engine.expire(number)
+        self.assertEqual(self.router.dialling.standing.known, {})
+        self.ask()
+        self.assertEqual(self.standing(), [(WEB, True, math.inf)])
+
     def test_configured(self) -> None:
         """
         Another configuration withdraws them, and what they decided before counts as before.
         """
-        self.ask()
+        self.judge.decisions[WEB.host] = Decision(Verdict.PROXY, "#1", "why")
+        self.configure()
+        for _ in range(3):
+            self.ask()
+        self.assertEqual(self.heard[-1], ("opened", 1, 0.01, 0))
         self.configure()
         self.assertEqual(self.standing(), [])
         self.router.tally.rulesChanged()
-        self.assertEqual(self.router.report()["rules"], {"default": 3})
+        self.assertEqual(self.router.report()["rules"], {"default": 2})
 
     def test_changedMeanwhile(self) -> None:
         """
