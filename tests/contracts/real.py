@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import struct
 import subprocess
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredQueue, inlineCallbacks
-from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.internet.protocol import ClientFactory, Protocol, ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -25,8 +28,9 @@ from nanotun.flow import Endpoint
 from nanotun.interfaces import IFlowRequest, ITunOpener
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.port import TunPort
+from tests.contracts.dials import GREETING, REQUEST, DialContract, Far
 from tests.contracts.native import ASSOCIATION_LIMIT, UDP_TIMEOUT, NativeDatagramContract
-from tests.contracts.tunnel import App, EngineContract, TunOpenerContract, WaitingHandler
+from tests.contracts.tunnel import App, TunOpenerContract, WaitingHandler
 
 #: How often the tests look for an address of the kernel; each look takes a millisecond or
 #: two.
@@ -189,7 +193,38 @@ class AppFactory(ClientFactory):
         self.app.settle(getattr(reason.value, "osError", None) or errno.EIO)
 
 
-class NativeEngineContract(NativeDatagramContract, EngineContract):
+class SocketFar(Far, Protocol):
+    """The other side of a dial, with a socket of the kernel's."""
+
+    def __init__(self, greeted: Callable[[SocketFar], None]) -> None:
+        self.greeted = greeted
+        self.data = b""
+        self.lost: Deferred[None] = Deferred()
+
+    def answer(self, data: bytes) -> None:
+        """See L{Far.answer}."""
+        assert self.transport is not None
+        if data:
+            self.transport.write(data)
+        else:
+            self.transport.loseConnection()
+
+    def ended(self) -> Deferred[None]:
+        """See L{Far.ended}."""
+        return self.lost
+
+    def dataReceived(self, data: bytes) -> None:
+        """Wait for all of the greeting."""
+        self.data += data
+        if self.data == GREETING + REQUEST:
+            self.greeted(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It has ended."""
+        self.lost.callback(None)
+
+
+class NativeEngineContract(NativeDatagramContract, DialContract):
     """
     An engine on a TUN device of the kernel.
     """
@@ -224,6 +259,11 @@ class NativeEngineContract(NativeDatagramContract, EngineContract):
         self.port = TunPort(self.device, self.engine, reactor, lambda error: None)
         self.port.startReading()
         self.connectors: list[Any] = []
+        self.fars: DeferredQueue[Far] = DeferredQueue()
+        factory = ServerFactory()
+        factory.noisy = False
+        factory.buildProtocol = lambda addr: SocketFar(self.fars.put)  # type: ignore[method-assign]
+        self.listening: Any = self.reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(self.finish)
 
     @inlineCallbacks
@@ -231,6 +271,7 @@ class NativeEngineContract(NativeDatagramContract, EngineContract):
         """Take it all away."""
         for connector in self.connectors:
             connector.disconnect()
+        yield self.listening.stopListening()
         yield self.engine.stop()
         self.port.stopReading()
         self.device.close()
@@ -242,6 +283,16 @@ class NativeEngineContract(NativeDatagramContract, EngineContract):
             self.reactor.connectTCP(destination.host, destination.port, AppFactory(app))
         )
         return app
+
+    def farAddress(self) -> bytes:
+        """See L{DialContract.farAddress}."""
+        port: int = self.listening.getHost().port
+        family = struct.pack("=H", socket.AF_INET)
+        return family + struct.pack("!H4s8x", port, socket.inet_aton("127.0.0.1"))
+
+    def far(self, app: App) -> Deferred[Far]:
+        """See L{DialContract.far}."""
+        return self.fars.get()
 
     def test_ping(self) -> Deferred[None]:
         """

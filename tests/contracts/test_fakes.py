@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -19,6 +20,8 @@ from nanotun.engine.abi import LIBRARY_PATH
 from nanotun.errors import DatagramsUnsupported, DeviceError, UpstreamRefused
 from nanotun.flow import Datagram, Endpoint, Protocol, Refusal
 from nanotun.interfaces import (
+    DialEnd,
+    DialEndKind,
     IFlowRequest,
     IGateway,
     ILegControl,
@@ -30,6 +33,7 @@ from nanotun.interfaces import (
     LegKind,
 )
 from nanotun.testing import (
+    FAKE_ADDRESS,
     FakeControl,
     FakeGateway,
     FakeNames,
@@ -40,12 +44,13 @@ from nanotun.testing import (
 )
 from tests import ROOT
 from tests.contracts.datagrams import DatagramApp, DatagramContract
-from tests.contracts.tunnel import App, EngineContract, TunOpenerContract, WaitingHandler
+from tests.contracts.dials import GOOD, DialContract, Far
+from tests.contracts.tunnel import App, TunOpenerContract, WaitingHandler
 
 PROJECT = str(ROOT)
 
 #: Seconds for all contracts of the real implementations together.
-REAL_LIMIT = 60
+REAL_LIMIT = 120
 
 SEEN = {
     Refusal.RESET: errno.ECONNREFUSED,
@@ -147,7 +152,35 @@ class MemoryDatagramApp(DatagramApp):
         return succeed(SEEN[self.engine.refused[self.flowID]])
 
 
-class MemoryEngineTests(DatagramContract, EngineContract, TestCase):
+class MemoryFar(Far):
+    """The other side of a dial of L{MemoryEngine}."""
+
+    def __init__(self, engine: MemoryEngine, flowID: int) -> None:
+        self.engine = engine
+        self.flowID = flowID
+        self.connection: socket.socket | None = None
+
+    def answer(self, data: bytes) -> None:
+        """See L{Far.answer}."""
+        if self.connection is not None:
+            self.connection.close()
+        elif data.startswith(GOOD):
+            self.connection = self.engine.openDial(self.flowID, leftover=data[len(GOOD) :])
+        else:
+            near, self.connection = socket.socketpair()
+            end = DialEnd(DialEndKind.HANDED, 0, 0, 0, near.detach(), data)
+            self.engine.endDial(self.flowID, end)
+
+    def ended(self) -> Deferred[None]:
+        """See L{Far.ended}."""
+        if self.connection is not None:
+            assert self.connection.recv(1) == b""
+        else:
+            assert self.flowID not in self.engine.dialled
+        return succeed(None)
+
+
+class MemoryEngineTests(DatagramContract, DialContract, TestCase):
     """
     Tests for L{MemoryEngine}.
     """
@@ -169,6 +202,24 @@ class MemoryEngineTests(DatagramContract, EngineContract, TestCase):
     def dial(self, destination: Endpoint) -> App:
         """See L{EngineContract.dial}."""
         return MemoryApp(self.engine, self.engine.request(destination).flow.id)
+
+    def farAddress(self) -> bytes:
+        """See L{DialContract.farAddress}."""
+        return FAKE_ADDRESS
+
+    def far(self, app: App) -> Deferred[Far]:
+        """See L{DialContract.far}."""
+        assert isinstance(app, MemoryApp)
+        plan = self.engine.dialled[app.flowID]
+        if plan.course.patience:
+            self.engine.goSilent(app.flowID)
+        return succeed(MemoryFar(self.engine, app.flowID))
+
+    def refuseDial(self, app: App) -> None:
+        """See L{DialContract.refuseDial}."""
+        assert isinstance(app, MemoryApp)
+        end = DialEnd(DialEndKind.FAILED, errno.ECONNREFUSED)
+        self.engine.endDial(app.flowID, end)
 
     def sender(self, destination: Endpoint) -> DatagramApp:
         """See L{DatagramContract.sender}."""
