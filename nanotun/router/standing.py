@@ -25,7 +25,7 @@ SEEN_LIMIT = 4096
 
 #: Seconds after which a decision is given to the engine again if there is a request in spite of
 #: it.  Mostly there was no room for that flow; it is also possible that the engine had no room
-#: for the decision any more.
+#: for the decision any more.  So long, too, nobody asks again about one that does not stand.
 RENEWAL = 10.0
 
 #: Standing decisions at a time, some hundred bytes each.  One more, and they are all
@@ -84,8 +84,8 @@ class StandingDecisions:
         self._joined = joined
         self._seenLimit = seenLimit
         self._limit = limit
-        # The destination that was used last comes last.
-        self._seen: OrderedDict[Key, None] = OrderedDict()
+        # From when on the judge may be asked; the destination that was used last comes last.
+        self._seen: OrderedDict[Key, float] = OrderedDict()
         # Of those that are not withdrawn, the number and when to give it to the engine again.
         self._current: dict[Key, tuple[int, float]] = {}
 
@@ -102,13 +102,17 @@ class StandingDecisions:
         if key in self._current and now < self._current[key][1]:
             return
         if key not in self._seen:
-            self._seen[key] = None
+            self._seen[key] = now
             if len(self._seen) > self._seenLimit:
                 self._seen.popitem(last=False)
             return
         self._seen.move_to_end(key)
+        if now < self._seen[key]:
+            return
         seconds = judge.stands(flow, decision)
         if seconds is None:
+            # To ask costs about as much as to decide.
+            self._seen[key] = now + RENEWAL
             return
         if len(self._current) >= self._limit:
             self.withdraw()

@@ -9,7 +9,7 @@ import math
 
 from twisted.internet.defer import Deferred
 
-from nanotun.flow import Decision, Endpoint, Known, Refusal, Verdict
+from nanotun.flow import Decision, Endpoint, Flow, Known, Refusal, Verdict
 from nanotun.interfaces import DialEnd, DialEndKind
 from nanotun.router import standing
 from nanotun.testing import FakeJudge, FakeNames, FakeScript, FakeUpstreams
@@ -90,8 +90,21 @@ class StandingTests(StandingCase):
             self.ask()
             self.ask(Endpoint(WEB.host, port))
         self.judge.standing[WEB.host] = math.inf
+        self.clock.advance(standing.RENEWAL)
         self.ask()
         self.assertEqual(self.standing(), [(WEB, True, math.inf)])
+
+    def test_askedSeldom(self) -> None:
+        """
+        The judge is asked now and then about a destination whose decision does not stand.
+        """
+        asked: list[Flow] = []
+        self.patch(self.judge, "stands", lambda flow, _: asked.append(flow))
+        for expected in (1, 2):
+            for _ in range(5):
+                self.ask()
+            self.assertEqual(len(asked), expected)
+            self.clock.advance(standing.RENEWAL)
 
     def test_others(self) -> None:
         """
