@@ -93,9 +93,12 @@ class ResumedDial(ReuseDial):
         else:
             self._warm = begun.warm
             self._current = begun.warm.address
+        if end.kind is DialEndKind.HANDED:
+            self._adopt(begun, end)
+            return
+        if end.step >= 0 or begun.warm is not None:
+            self._connected()
         match end.kind:
-            case DialEndKind.HANDED:
-                self._adopt(begun, end)
             case DialEndKind.FAILED:
                 self._connectFailed(end.error)
             case DialEndKind.NO_SOCKET:
@@ -120,7 +123,6 @@ class ResumedDial(ReuseDial):
 
     def _finish(self, begun: Begun, end: DialEnd) -> None:
         """The connection has ended, or the time has, during the handshake."""
-        self._connected()
         protocol = self._protocolOf(begun, end)
         protocol.makeConnection(_Gone())  # type: ignore[arg-type]
         if self._transport is not None or self.state not in _ANSWERING:

@@ -63,6 +63,7 @@ type Dial struct {
 	fd      int // -1: none
 	watched bool
 	talks   bool // it is connected
+	waited  bool // it was when the dial began
 	silent  bool
 	address int           // the number of the one that is tried
 	share   time.Duration // when its time is over
@@ -100,6 +101,7 @@ func (d *Dial) StartOn(fd, first int) {
 		return
 	}
 	d.began = carry.Clock()
+	d.waited = true
 	d.talk(first)
 	d.watch()
 }
@@ -299,6 +301,10 @@ func (d *Dial) good() {
 	if d.silent {
 		d.handOn()
 		return
+	}
+	if d.waited {
+		// The pool allows the request much less. A unix socket has no such limit.
+		_ = d.course.limitStall(d.fd)
 	}
 	result := Result{Kind: Opened, FD: d.fd, Watched: d.watched, Received: d.machine.Leftover()}
 	if d.watched {

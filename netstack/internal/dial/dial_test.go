@@ -355,6 +355,26 @@ func TestStartOn(t *testing.T) {
 	}
 }
 
+// A connection that waited has the course's time to send once it is good, however little its
+// request had.
+func TestWaitedStall(t *testing.T) {
+	b := newBench(t)
+	s := newServer(t, "tcp4")
+	defer s.close()
+	b.start(courseTo(t, &golden{}, s.address))
+	fd := b.expect(Opened, 0).FD
+	b.loop.Dismiss(fd)
+	must(t, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 2000))
+	course := blob{timeout: time.Hour, stallTime: 7 * time.Second, addresses: [][]byte{s.address}}
+	b.dial = New(b.loop, course.course(t), nil, b)
+	b.dial.StartOn(fd, 0)
+	end := b.expect(Opened, 0)
+	defer unix.Close(end.FD)
+	if got, err := unix.GetsockoptInt(end.FD, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); err != nil || got != 7000 {
+		t.Errorf("%d ms, %v", got, err)
+	}
+}
+
 // A dial that is cancelled in any step resets its connection and says nothing more.
 func TestCancel(t *testing.T) {
 	silent, end := deaf(t)

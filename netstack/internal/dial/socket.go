@@ -18,8 +18,8 @@ func (c *Course) open(a *address) (fd int, errno unix.Errno) {
 	}
 	if err == nil && a.family != unix.AF_UNIX {
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		if err == nil && c.stallTime > 0 {
-			err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(c.stallTime/time.Millisecond))
+		if err == nil {
+			err = c.limitStall(fd)
 		}
 	}
 	if err != nil {
@@ -27,6 +27,14 @@ func (c *Course) open(a *address) (fd int, errno unix.Errno) {
 		return -1, errnoOf(err)
 	}
 	return fd, 0
+}
+
+// limitStall has the kernel give a TCP connection up after so long without progress in sending.
+func (c *Course) limitStall(fd int) error {
+	if c.stallTime == 0 {
+		return nil
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(c.stallTime/time.Millisecond))
 }
 
 func connect(fd int, a *address) unix.Errno {

@@ -158,6 +158,20 @@ class WaitedTests(PlanCase):
         self.assertEqual(self.events, [])
         await self.closed()
 
+    async def test_notWatched(self) -> None:
+        """
+        That the engine could not watch the connection is this machine's own trouble.
+        """
+        upstream = await self.filled("socks5://{}", (METHOD,))
+        plan = upstream.plan(DESTINATION)
+        os.close(plan.fd)
+        end = DialEnd(DialEndKind.NO_SOCKET, 28, 0)
+        self.assertIn(
+            "cannot be made", await self.failure(UpstreamError, plan.outcomes.resume(end))
+        )
+        self.assertEqual(self.events, [])
+        await self.closed()
+
 
 class LeftTests(PlanCase):
     """
