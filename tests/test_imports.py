@@ -115,6 +115,7 @@ PURE = (
     "nanotun.console.statustext",
     "nanotun.upstream.group.breaker",
     "nanotun.upstream.group.member",
+    "nanotun.upstream.handshakes.goodway",
     "nanotun.upstream.handshakes.http",
     "nanotun.upstream.handshakes.httpstatus",
     "nanotun.upstream.pool.lifetimes",

@@ -185,11 +185,13 @@ class PlanCase(ReactorCase):
     Plans of proxies that follow scripts.
 
     @ivar clock: the time of the upstreams and of the engine.
+    @ivar port: the one that L{each} listened on last.
     """
 
     def setUp(self) -> None:
         """Begin at no time."""
         super().setUp()
+        self.port: Any = None
         self.clock = SteppedReactor(self.reactor)
 
     def each(self, *scripts: tuple[bytes, ...]) -> int:
@@ -207,7 +209,7 @@ class PlanCase(ReactorCase):
         factory = Factory()
         factory.noisy = False
         factory.buildProtocol = build  # type: ignore[assignment, method-assign]
-        port = self.reactor.listenTCP(0, factory, interface="127.0.0.1")
+        port = self.port = self.reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         return int(port.getHost().port)
 

@@ -4,8 +4,10 @@ Tests for L{nanotun.upstream.plans.courses}, and for which dials the engine is g
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
+from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -15,12 +17,13 @@ from zope.interface.verify import verifyObject
 
 from nanotun.errors import UpstreamError
 from nanotun.flow import Endpoint
-from nanotun.interfaces import DialPlan, IDialOutcomes, IPlanned, Via
+from nanotun.interfaces import DialEnd, DialEndKind, DialPlan, IDialOutcomes, IPlanned, Via
 from nanotun.upstream.dial.resolver import MAX_AGE, SocketAddress
 from nanotun.upstream.dial.sockets import STALL_TIME
 from nanotun.upstream.make import upstreamsFor
 from nanotun.upstream.plans.courses import Courses, pack
 from nanotun.upstream.schemes.table import parseProxyURL
+from tests.garbage import garbageOf
 from tests.unit.upstream.upstream_cases import DESTINATION, FakeReactor, unmarkedContext
 
 #: From linux/in.h, in6.h and un.h, with the families 2, 10 and 1.
@@ -242,3 +245,26 @@ class WhichTests(SynchronousTestCase):
         handshake.begin()
         handshake.receive(head % b"Digest realm=x, nonce=y, qop=auth")
         self.assertIsNone(upstream.plan(DESTINATION))
+
+    def test_noGarbage(self) -> None:
+        """
+        However a dial of the engine ends, nothing is left to the garbage collector.
+        """
+        upstream = self.makePlanned("socks5://192.0.2.9")
+
+        def opened() -> None:
+            self.found(upstream).outcomes.opened(1, 0.01, 0)
+
+        def ended(*end: Any) -> None:
+            dial = self.found(upstream).outcomes.resume(DialEnd(*end))
+            self.failureResultOf(dial, UpstreamError)
+
+        self.assertEqual(garbageOf(opened), [])
+        for end in (
+            (DialEndKind.FAILED, errno.ECONNREFUSED),
+            (DialEndKind.EXPIRED,),
+            (DialEndKind.EXPIRED, 0, 1, 0, -1, b"\5\0"),
+            (DialEndKind.LOST, 0, 1, 0, -1, b"\5\0\5"),
+            (DialEndKind.NO_SOCKET, errno.EMFILE),
+        ):
+            self.assertEqual(garbageOf(partial(ended, *end)), [], end)

@@ -156,6 +156,7 @@ class SameWordsTests(PlanCase):
             found.append([str(each).replace(port, "PORT") for each in await told])
             await self.ended()
             self.assertEqual(self.sockets() - before, set(), scripts)
+            await self.port.stopListening()
             heard.append([each.heard for each in self.scripts])
             self.scripts.clear()
         self.assertEqual(found[1], found[0], scripts)
