@@ -11,12 +11,14 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from nanotun.addresses import SOCKET_MARK
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.daemon.upstreams import REFRESH_LIMIT, Upstreams, noticesOf
 from nanotun.errors import ProxyError, UpstreamError, UpstreamNetUnreachable
 from nanotun.flow import Decision, Endpoint, Flow, Owner, Protocol, Verdict
 from nanotun.interfaces import (
+    IPlanned,
     IUpstream,
     IUpstreams,
     ProxyURL,
@@ -67,6 +69,18 @@ class UpstreamsTests(SynchronousTestCase):
             (Verdict.DIRECT, upstreams.byName["direct"]),
         ):
             self.assertIs(upstreams.leaving(Decision(verdict, "rule"), FLOW), expected)
+
+    def test_planned(self) -> None:
+        """
+        The engine may make the sockets of every upstream, with the mark, and flows to real
+        addresses may stand where names are of fake ones only.
+        """
+        for mode, stands in (("fake-ip", True), ("normal", False)):
+            upstreams = self.upstreams("http://192.0.2.1", dnsMode=mode)
+            for name, standing in (("proxy", stands), ("direct", True)):
+                plan = IPlanned(upstreams.byName[name]).plan(FLOW.destination)
+                assert plan is not None
+                self.assertEqual((plan.course.mark, plan.standing), (SOCKET_MARK, standing))
 
     def test_leavingByName(self) -> None:
         """A flow leaves by the upstream that its decision names."""

@@ -156,7 +156,7 @@ class Engine(Protocol):
 RESETS = b"reset"
 
 
-class Ending(Script):
+class ClosingScript(Script):
     """A proxy that does not wait for more before it ends the connection."""
 
     def dataReceived(self, data: bytes) -> None:
@@ -196,13 +196,13 @@ class PlanCase(ReactorCase):
 
     def each(self, *scripts: tuple[bytes, ...]) -> int:
         """
-        Listen, with the next script of an L{Ending} for each connection, the last again and
+        Listen, with the next script of an L{ClosingScript} for each connection, the last again and
         again; returns the port.
         """
         left = list(scripts)
 
         def build(address: object) -> Script:
-            script = Ending(list(left.pop(0) if len(left) > 1 else left[0]))
+            script = ClosingScript(list(left.pop(0) if len(left) > 1 else left[0]))
             self.scripts.append(script)
             return script
 

@@ -180,7 +180,7 @@ class HostAddressesTests(SynchronousTestCase):
         self.successResultOf(second)
 
 
-class HoldTests(SynchronousTestCase):
+class HeldAddressesTests(SynchronousTestCase):
     """
     Tests for L{HostAddresses.hold}.
     """
