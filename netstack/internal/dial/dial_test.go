@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"runtime"
 	"testing"
 	"time"
+	"weak"
 
 	"golang.org/x/sys/unix"
 )
@@ -455,4 +457,27 @@ func TestTooMuch(t *testing.T) {
 		t.Errorf("%d bytes", len(end.Received))
 	}
 	_ = taken(t, end).Close()
+}
+
+// Nothing holds a dial that has ended, whose time is not over.
+func TestNothingHoldsIt(t *testing.T) {
+	b := newBench(t)
+	s := newServer(t, "tcp4")
+	defer s.close()
+	g := long()
+	for _, how := range []string{"opened", "cancelled"} {
+		b.start(courseTo(t, g, s.address))
+		conn := s.accept()
+		if how == "opened" {
+			s.play(conn, g, len(g.turns))
+			_ = taken(t, b.expect(Opened, 2)).Close()
+		} else {
+			b.dial.Cancel()
+			expectReset(t, conn)
+		}
+		_ = conn.Close()
+		held := weak.Make(b.dial)
+		b.dial = nil
+		eventually(t, "the dial to be let go: "+how, func() bool { runtime.GC(); return held.Value() == nil })
+	}
 }
