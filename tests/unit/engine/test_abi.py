@@ -201,6 +201,24 @@ class DatagramTests(SynchronousTestCase):
         )
 
 
+class DialledTests(SynchronousTestCase):
+    """
+    Tests for L{abi.DIALLED} and L{abi.STOOD}.
+    """
+
+    def test_sameLayout(self) -> None:
+        """
+        They read each field of L{abi.ns_dialled} and of L{abi.ns_stood}.
+        """
+        self.assertEqual(
+            abi.DIALLED.unpack(bytes(abi.ns_dialled(1, -2, 3, 4, -5, 6, 7))),
+            (1, -2, 3, 4, -5, 6, 7),
+        )
+        self.assertEqual(
+            abi.STOOD.unpack(bytes(abi.ns_stood(1, 2, 3, 4, 5, 6))), (1, 2, 3, 4, 5, 6)
+        )
+
+
 class StatsTests(SynchronousTestCase):
     """
     Tests for L{abi.readStats}.
