@@ -12,7 +12,9 @@ from nanotun.flow import Protocol
 
 Network = IPv4Network | IPv6Network
 
-NETWORK_LIMIT = 4096  #: Networks; each prefix length among them is one more look-up for a flow.
+#: Networks of one setting.  Reading that many takes about a second, in which nothing else happens.
+NETWORK_LIMIT = 100_000
+
 PORT_LIMIT = 256  #: Ports; a user who needs more needs a firewall.
 
 

@@ -44,9 +44,9 @@ from nanotun.errors import ConfigError, WrongOption
 from nanotun.interfaces import ProxyURL, UpstreamSettings
 from nanotun.upstream.url import PASSWORD_VARIABLE, addPassword, wantsPassword
 
-#: Bytes.  A configuration is a page of text; anything longer is the wrong file, and YAML
-#: takes a second of start-up for each megabyte.
-FILE_LIMIT = 1 << 20
+#: Bytes.  A configuration is a page of text, or some megabytes if it has many networks;
+#: anything longer is the wrong file.
+FILE_LIMIT = 8 << 20
 
 #: The file that is read where neither a file nor a proxy is given.
 DEFAULT_FILE = "/etc/nanotun.yaml"
@@ -79,7 +79,7 @@ def readFile(
         mode = os.fstat(file.fileno()).st_mode
         data = file.read(FILE_LIMIT + 1)
     if len(data) > FILE_LIMIT:
-        raise ConfigError(f"The {what} file {path} is longer than 1 MiB; {advice}.")
+        raise ConfigError(f"The {what} file {path} is longer than 8 MiB; {advice}.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -22,6 +22,13 @@ class Span(NamedTuple):
     last: int
 
 
+def spanOf(network: Network) -> Span:
+    """The addresses of a network.  Its C{broadcast_address} takes five times as long."""
+    first = int(network.network_address)
+    last = first + (1 << network.max_prefixlen - network.prefixlen) - 1
+    return Span(network.version == 6, first, last)
+
+
 class NetworkTable:
     """
     A set of networks.
@@ -42,10 +49,7 @@ class NetworkTable:
     @classmethod
     def of(cls, networks: Iterable[Network]) -> NetworkTable:
         """A table of networks that are parsed already."""
-        return cls(
-            Span(each.version == 6, int(each.network_address), int(each.broadcast_address))
-            for each in networks
-        )
+        return cls(map(spanOf, networks))
 
     def __len__(self) -> int:
         """How many ranges there are."""

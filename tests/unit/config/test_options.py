@@ -68,7 +68,7 @@ class ReadFileTests(FileCase):
     def test_tooLong(self) -> None:
         """A file that is too long for a configuration is refused."""
         path = self.write("#" * (FILE_LIMIT + 1))
-        self.assertIn("longer than 1 MiB", self.fails(path))
+        self.assertIn("longer than 8 MiB", self.fails(path))
 
     def test_notUTF8(self) -> None:
         """The error for another encoding names the line."""

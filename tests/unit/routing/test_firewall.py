@@ -12,6 +12,7 @@ from nanotun.config.selectors import selectors
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.errors import RoutingError
 from nanotun.routing.firewall.firewall import (
+    NETWORKS,
     Firewall,
     firewallKinds,
     firewallLeftovers,
@@ -210,6 +211,18 @@ class ChangesTests(FirewallCase):
         self.assertIs(firewall.changes()[0], change)
         self.assertTrue(firewall.exclude(same[:1]))
         self.assertEqual(firewall.changes()[0].record()["networks"], ["2001:db8::/32"])
+
+    def test_excludeMany(self) -> None:
+        """Of too many networks the widest are put in force, and one line says so."""
+        numbers = range(NETWORKS)
+        many = ", ".join(f"11.{each >> 8}.{each & 255}.0/24" for each in numbers)
+        with capturedLogs() as captured:
+            firewall = self.firewall(excludedIPs=f"192.0.2.7, {many}, 10.0.0.0/8, 10.9.0.0/24")
+        (change, _) = firewall.changes()
+        networks = change.record()["networks"]
+        self.assertEqual((len(networks), networks[0]), (NETWORKS, "10.0.0.0/8"))
+        self.assertNotIn("192.0.2.7/32", networks)
+        self.assertEqual([each["rest"] for each in captured], [2])
 
     def test_unknownUser(self) -> None:
         """A user who does not exist is told once, however often the rules change."""
