@@ -214,3 +214,16 @@ def silently(handler: Callable[[], object]) -> Callable[[], None]:
         maybeDeferred(handler).addErrback(lambda reason: reason.trap(NanotunError))
 
     return act
+
+
+def explaining(live: Live, config: str) -> Callable[[Mapping[str, Any]], Any]:
+    """
+    See L{nanotun.daemon.explain.explainHandler}, which is imported when it is asked first.
+    """
+
+    def handler(arguments: Mapping[str, Any]) -> Any:
+        from nanotun.daemon.explain import explainHandler
+
+        return explainHandler(live, config)(arguments)
+
+    return handler

@@ -49,6 +49,7 @@ from nanotun.daemon.privileges import SEARCHING, makePrivileges
 from nanotun.daemon.reload import Live
 from nanotun.daemon.requests import (
     confirmHandler,
+    explaining,
     makeReport,
     plain,
     reloadHandler,
@@ -281,7 +282,7 @@ def makeService(options: Options) -> IService:
             "confirm": plain(confirmHandler(None if routes is None else routes.confirm)),
             "stop": plain(stopHandler(reactor)),
             "restart": plain(stopHandler(reactor, ending.restart)),
-            "explain": partial(_explain, live, config),
+            "explain": explaining(live, config),
             "dns": dnsHandler(live, gateway, time.monotonic),
         },
         reactor,
@@ -311,6 +312,7 @@ def makeService(options: Options) -> IService:
         followers if routes is None else (*followers, routes.networkMoved),
         standing,
         around.vpn,
+        changed=gateway.addressesChanged,
     )
     # The watch is stopped after the routes: without them nothing needs it.
     after = (watch, *routing, control, notifier)
@@ -328,13 +330,6 @@ def makeService(options: Options) -> IService:
     # Started after the tunnel, whose start may fail.
     current.upstreams.setServiceParent(root)
     return root
-
-
-def _explain(live: Live, config: str, arguments: Mapping[str, Any]) -> Any:
-    """The handler of C{nanotun explain}, which hardly any daemon is ever asked."""
-    from nanotun.daemon.explain import explainHandler
-
-    return explainHandler(live, config)(arguments)
 
 
 def origins(options: Options) -> Iterator[str]:
@@ -406,6 +401,7 @@ def makeCellService(
         router.associations,
         (gateway.networkMoved, system.networkMoved, current.upstreams.networkMoved),
         standing,
+        changed=gateway.addressesChanged,
     )
     before = (around.marked, system) if script is None else (script, around.marked, system)
     parts = Parts(device, engine, gateway, router, before, after=(watch, patience))

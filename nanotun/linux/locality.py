@@ -12,11 +12,12 @@ from collections.abc import Callable
 
 from nanotun.addresses import KERNEL4, KERNEL6
 
-#: Seconds for which an answer is used: a machine gains and loses addresses.
-MAX_AGE = 5.0
+#: Seconds for which an answer is used at most.  A machine gains and loses addresses, but
+#: L{Locality.forget} is called then.
+MAX_AGE = 60.0
 
-#: Addresses that are remembered.  If there are more, somebody makes them up.
-LIMIT = 256
+#: Addresses that are remembered, in some 2 MB.  If there are more, somebody makes them up.
+LIMIT = 16384
 
 #: Addresses that no machine has (RFC 5737, RFC 3849): if a socket can be bound to these,
 #: it can be bound to any address.
@@ -36,14 +37,19 @@ _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 class Locality:
     """
-    Asks the kernel, and remembers each answer for L{MAX_AGE}.
+    Asks the kernel, which takes a socket and a bind(2), and remembers each answer for L{MAX_AGE}.
 
     @param seconds: the clock.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
-        self._known: dict[str, tuple[bool, float]] = {}
+        self._known: dict[str, tuple[bool, float, int]] = {}
+        self._changes = 0
+
+    def forget(self) -> None:
+        """Addresses may have changed: ask the kernel anew."""
+        self._changes += 1
 
     def forget(self) -> None:
         """Addresses have changed: ask the kernel anew."""
@@ -59,8 +65,8 @@ class Locality:
         if host in DEVICE:
             return True
         now = self._seconds()
-        known, asked = self._known.get(host, (False, -MAX_AGE))
-        if asked <= now < asked + MAX_AGE:
+        known, asked, changes = self._known.get(host, (False, -MAX_AGE, -1))
+        if changes == self._changes and asked <= now < asked + MAX_AGE:
             return known
         try:
             known = isOwnAddress(host)
@@ -69,7 +75,7 @@ class Locality:
             return known
         if len(self._known) >= LIMIT:
             self._known.clear()
-        self._known[host] = known, now
+        self._known[host] = known, now, self._changes
         return known
 
 

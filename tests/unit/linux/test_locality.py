@@ -104,6 +104,16 @@ class LocalityTests(SynchronousTestCase):
         self.locality.isLocal("own")
         self.assertEqual(self.asked, ["own", "other", "own"])
 
+    def test_forgotten(self) -> None:
+        """Once addresses may have changed, the kernel is asked again."""
+        for _ in range(3):
+            self.locality.isLocal("own")
+            self.locality.isLocal("other")
+        self.locality.forget()
+        for _ in range(3):
+            self.locality.isLocal("own")
+        self.assertEqual(self.asked, ["own", "other", "own"])
+
     def test_notKnown(self) -> None:
         """While the kernel cannot be asked, the last answer is used, and none is remembered."""
         self.locality.isLocal("own")
