@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -22,10 +23,13 @@ from tests.e2e.lab.daemon import (
     Daemon,
     answers,
     collectLogs,
+    environment,
     launch,
+    writeConfig,
 )
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import Child, waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, TUN_NAME
+from tests.heavy import heavyAmong
 
 CYCLES = 20
 OPEN_FLOWS = 100
@@ -237,6 +241,32 @@ class FlagTests(LabCase):
         self.assertIn("mtu 1400", shown)
         self.assertNotIn(TUN_NAME, self.lab.app.interfaces())
         self.assertIn(child.stop(), (0, -signal.SIGTERM))
+
+
+class ImportTests(LabCase):
+    """What a daemon imports while it starts and carries its first flow."""
+
+    def test_plain(self) -> None:
+        """With nothing but a SOCKS5 proxy it imports nothing that only others need."""
+        peer = self.peer(lambda connection: connection.sendall(b"x"))
+        config = writeConfig(self.directory, {"proxy": self.dante().url()})
+        nanotun = Path(sys.executable).with_name("nanotun")
+        daemon = Child(
+            self.lab.app.argv([str(nanotun), "start", "--config", str(config)]),
+            self.directory / "stdout.log",
+            {**environment(), "PYTHONPROFILEIMPORTTIME": "1"},
+        )
+        self.addCleanup(daemon.stop)
+        waitUntil(
+            lambda: (self.directory / "run" / "control.sock").exists(), START_SECONDS, "it is up"
+        )
+        self.lab.routeThroughTunnel()
+        with self.lab.app.connect((IPV4.world, peer.port)) as connection:
+            self.assertEqual(connection.recv(1), b"x")
+        lines = daemon.output().splitlines()
+        imported = [line.rpartition("|")[2].strip() for line in lines if "import time:" in line]
+        self.assertIn("nanotun.daemon.tap", imported)
+        self.assertEqual(heavyAmong(imported), [])
 
 
 class RestartTests(LabCase):

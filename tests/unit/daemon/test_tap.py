@@ -42,6 +42,7 @@ from nanotun.testing import FakeScript, MemoryTunOpener
 from nanotun.upstream.group.sole import SoleUpstream
 from tests import ROOT
 from tests.countryfile import countries
+from tests.heavy import heavyAmong
 from tests.unit.gateway.gateway_cases import ask
 
 
@@ -86,6 +87,29 @@ class PluginTests(SynchronousTestCase):
             " 'nanotun.daemon.tap', 'nanotun.engine.abi') if m in sys.modules))"
         )
         self.assertEqual(loaded, "")
+
+
+class ImportsTests(SynchronousTestCase):
+    """What a daemon imports."""
+
+    def test_plain(self) -> None:
+        """
+        A daemon with nothing but a SOCKS5 proxy is put together without what only others need;
+        C{tests.e2e.test_daemon} starts one.
+        """
+        loaded = python(
+            "import sys\n"
+            "from nanotun.console.start import StartOptions\n"
+            "from nanotun.daemon.tap import makeService\n"
+            "options = StartOptions()\n"
+            "options.parseOptions(['--proxy', 'socks5://192.0.2.1:1080', '--log-dir', ''])\n"
+            "options.readSettings(0, {})\n"
+            "options.parent = {}\n"
+            "makeService(options)\n"
+            "print(*sys.modules)"
+        )
+        self.assertIn("nanotun.daemon.tap", loaded.split())
+        self.assertEqual(heavyAmong(loaded.split()), [])
 
 
 class MakeServiceTests(SynchronousTestCase):
