@@ -35,9 +35,12 @@ _FOREIGN = (errno.EADDRNOTAVAIL, errno.EINVAL, errno.EAFNOSUPPORT)
 _BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
+Probes = dict[int, socket.socket]
+
+
 class Locality:
     """
-    Asks the kernel, which takes a socket and a bind(2), and remembers each answer for L{MAX_AGE}.
+    Asks the kernel, and remembers each answer for L{MAX_AGE}.
 
     @param seconds: the clock.
     """
@@ -46,6 +49,7 @@ class Locality:
         self._seconds = seconds
         self._known: dict[str, tuple[bool, float, int]] = {}
         self._changes = 0
+        self._probes: Probes = {}
 
     def forget(self) -> None:
         """Addresses may have changed: ask the kernel anew."""
@@ -69,7 +73,7 @@ class Locality:
         if changes == self._changes and asked <= now < asked + MAX_AGE:
             return known
         try:
-            known = isOwnAddress(host)
+            known = isOwnAddress(host, self._probes)
         except OSError:
             # The last answer is better than none, and the next call asks again.
             return known
@@ -79,7 +83,7 @@ class Locality:
         return known
 
 
-def isOwnAddress(host: str) -> bool:
+def isOwnAddress(host: str, probes: Probes | None = None) -> bool:
     """
     Whether a socket can be bound to C{host} because it is this machine's.
 
@@ -87,29 +91,41 @@ def isOwnAddress(host: str) -> bool:
     address decides that the kernel chooses for packets to C{host}: to itself a machine
     talks from the same address.
 
+    @param probes: keeps an unbound socket of each family for the next question, which then takes
+        one system call; L{None} to keep none.
     @raise OSError: it cannot be found out now, for example without file descriptors.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+        socket.inet_pton(family, host)
+    except OSError:
         return False
+    # First, as this is all that most addresses need.
+    if not _canBind(family, host, probes):
+        return False
+    address = ipaddress.ip_address(host)
     # Sockets can be bound to these as well.
     if address.is_unspecified or address.is_multicast or address == _BROADCAST:
-        return False
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    if not _canBind(family, host):
         return False
     return not _canBind(family, _NOBODY[family]) or _talksToItself(family, host)
 
 
-def _canBind(family: int, host: str) -> bool:
+def _canBind(family: int, host: str, probes: Probes | None = None) -> bool:
+    probe = None if probes is None else probes.pop(family, None)
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((host, 0))
+        if probe is None:
+            probe = socket.socket(family, socket.SOCK_DGRAM)
+        probe.bind((host, 0))
     except OSError as error:
-        if error.errno in _FOREIGN:
-            return False
-        raise
+        if error.errno not in _FOREIGN:
+            raise
+        if probe is not None and probes is not None:
+            # Still unbound, it serves the next question.
+            probes[family], probe = probe, None
+        return False
+    finally:
+        if probe is not None:
+            probe.close()
     return True
 
 

@@ -43,6 +43,25 @@ class OwnAddressTests(SynchronousTestCase):
         self.assertTrue(isOwnAddress("127.0.0.1"))
         self.assertFalse(isOwnAddress("192.0.2.7"))
 
+    def test_probes(self) -> None:
+        """One socket serves any number of questions about others' addresses, and none leaks."""
+        opened: list[socket.socket] = []
+        real = socket.socket
+
+        def counted(*arguments: Any) -> socket.socket:
+            opened.append(real(*arguments))
+            return opened[-1]
+
+        self.patch(socket, "socket", counted)
+        asked = Locality(Clock().seconds)
+        for number in range(50):
+            self.assertFalse(asked.isLocal(f"198.51.100.{number}"))
+        (probe,) = opened
+        self.assertTrue(asked.isLocal("127.0.0.1"))
+        self.assertEqual(probe.fileno(), -1)
+        self.assertFalse(asked.isLocal("198.51.100.77"))
+        self.addCleanup(opened[-1].close)
+
     def test_noDescriptor(self) -> None:
         """Without file descriptors an OSError is raised."""
 
@@ -74,7 +93,7 @@ class LocalityTests(SynchronousTestCase):
         self.patch(locality, "isOwnAddress", self.isOwn)
         self.locality = Locality(self.clock.seconds)
 
-    def isOwn(self, host: str) -> bool:
+    def isOwn(self, host: str, probes: object) -> bool:
         """Instead of the kernel."""
         self.asked.append(host)
         if self.error is not None:
@@ -84,7 +103,7 @@ class LocalityTests(SynchronousTestCase):
     def test_device(self) -> None:
         """The kernel's addresses on the device are local in any namespace, unlike others."""
 
-        def none(host: str) -> bool:
+        def none(host: str, probes: object) -> bool:
             return False
 
         self.patch(locality, "isOwnAddress", none)
