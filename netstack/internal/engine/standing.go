@@ -21,6 +21,9 @@ const (
 	// expiryDelay is how late Python may hear that a standing decision has expired: all
 	// of them are looked at then. No flow is dialled by one that has.
 	expiryDelay = 10 * time.Second
+
+	// withdrawLot is how many ends of decisions are told at a time, in some 100 us.
+	withdrawLot = 256
 )
 
 // standingKey is what a standing decision is about.
@@ -77,7 +80,7 @@ type standings struct {
 	mu      sync.Mutex
 	last    uint64
 	entries map[standingKey]*standing
-	order   list.List   // of *standing, the one that was used last first
+	order   *list.List  // of *standing, the one that was used last first
 	dirty   []*standing // whose counts are not 0
 	telling *time.Timer // nil: Python knows that there are some, or there are none
 	expiry  *time.Timer
@@ -88,7 +91,7 @@ type standings struct {
 func newStandings(post func(events.Event)) *standings {
 	return &standings{
 		post: post, limit: standingLimit, stoodDelay: stoodDelay, expiryDelay: expiryDelay,
-		entries: make(map[standingKey]*standing),
+		entries: make(map[standingKey]*standing), order: list.New(),
 	}
 }
 
@@ -150,20 +153,22 @@ func (d *standing) ended() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d.flows--
-	s.lookLocked(d)
+	d.lookLocked()
 }
 
-// withdraw ends all decisions.
+// withdraw ends all decisions: no flow begins by any of them once it holds the lock. The
+// thread that has the device need not wait until their ends are told.
 func (s *standings) withdraw() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.order.Front()
-	s.entries = make(map[standingKey]*standing)
-	for ; old != nil; old = s.order.Front() {
-		d := old.Value.(*standing)
-		s.order.Remove(old)
-		d.place = nil
-		s.lookLocked(d)
+	old := s.order
+	s.order, s.entries = list.New(), make(map[standingKey]*standing)
+	for n := 1; old.Len() > 0; n++ {
+		old.Remove(old.Front()).(*standing).overLocked()
+		if n%withdrawLot == 0 {
+			s.mu.Unlock()
+			s.mu.Lock()
+		}
 	}
 }
 
@@ -208,14 +213,19 @@ func (d *standing) expired(now time.Time) bool { return !d.until.IsZero() && !no
 func (s *standings) endLocked(d *standing) {
 	delete(s.entries, d.key)
 	s.order.Remove(d.place)
+	d.overLocked()
+}
+
+// overLocked has a decision be over.
+func (d *standing) overLocked() {
 	d.place = nil
-	s.lookLocked(d)
+	d.lookLocked()
 }
 
 // lookLocked tells Python of a decision that has ended just now, if it has.
-func (s *standings) lookLocked(d *standing) {
+func (d *standing) lookLocked() {
 	if d.place == nil && d.flows == 0 {
-		s.post(events.Event{Kind: events.StandingEnded, Flow: d.number})
+		d.all.post(events.Event{Kind: events.StandingEnded, Flow: d.number})
 	}
 }
 
