@@ -242,6 +242,9 @@ func (w *world) drain() {
 	}
 	for w.engine.Drain(32, func(e *events.Event) { taken = append(taken, *e) }) > 0 {
 	}
+	if w.path != nil { // who makes way for one that is told of
+		taken = append(taken, w.path.look()...)
+	}
 	if len(taken) == 0 {
 		return
 	}

@@ -31,7 +31,7 @@ func (e *Engine) Stood(into []Stood) int { return e.standing.take(into) }
 func (p *pendingTable) beginsLocked(of party, t *tuple, now time.Time) *standing {
 	k := of.class
 	switch {
-	case p.stopped, p.queue.count[k] > 0, p.pace.crowdedFrom[k] <= 1:
+	case p.queue.count[k] > 0, p.pace.crowdedFrom[k] <= 1:
 		return nil
 	case (k == again || k == strangers) && p.queue.count[k-1] > 0:
 		return nil

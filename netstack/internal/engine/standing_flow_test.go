@@ -647,6 +647,9 @@ func TestCloseWithStandingDials(t *testing.T) {
 				conns = append(conns, s.proxy.next())
 			}
 			s.close()
+			if !s.engine.standing.closed {
+				t.Error("its timers run")
+			}
 			for _, conn := range conns {
 				expectReset(t, conn)
 			}

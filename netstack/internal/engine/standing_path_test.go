@@ -29,10 +29,11 @@ type standingPath struct {
 
 // pathFlow is one flow by a standing decision.
 type pathFlow struct {
-	nth    int // in the order of the beginning
-	event  events.Event
-	joined *joinedFlow // nil: not yet
-	over   bool
+	nth      int // in the order of the beginning
+	event    events.Event
+	answered bool        // the proxy's answer is sent
+	joined   *joinedFlow // nil: it was not seen
+	over     bool
 }
 
 // testAnswer is what a proxy says at the end of the handshake.
@@ -136,7 +137,7 @@ func (path *standingPath) look() (found []events.Event) {
 		case f != nil && e.opening[f.tuple] != f && e.joined[f.tuple] != f:
 			event.Kind, event.Error = events.Closed, int32(f.givenUp)
 		case f == nil && e.pending.byFlow[flow] == nil:
-			event.Kind = events.Abandoned
+			event.Kind = pick[uint32](known.answered, events.Closed, events.Abandoned)
 		default:
 			continue
 		}
@@ -163,7 +164,7 @@ func (path *standingPath) answer(flow uint64, leftover []byte) (conn *net.TCPCon
 			_ = next.SetDeadline(time.Now().Add(4 * patience))
 			path.conns = append(path.conns, next)
 		}
-		conn = path.conns[known.nth]
+		conn, known.answered = path.conns[known.nth], true
 	})
 	if conn == nil {
 		return nil
