@@ -31,7 +31,6 @@ from nanotun.config.settings import makeSettings
 from nanotun.flow import Endpoint, Flow, Protocol
 from tests.e2e.case import missing
 from tests.e2e.lab.process import LabError
-from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.topology import Lab
 
 FLOWS = (1000, 5000, 15_000)
@@ -59,10 +58,8 @@ def flows() -> Iterator[Row]:
         stack.callback(lab.remove)
         lab.openDirectPath()
         stack.callback(load.server(lab.world, programs, directory).stop)
-        dante = Dante(lab.proxy, directory, log=False)
-        stack.callback(dante.stop)
         for count in FLOWS:
-            opened = Opened(setup, lab, dante, directory / f"flows-{count}")
+            opened = Opened(setup, lab, {}, directory / f"flows-{count}")
             daemon = opened.daemon
             assert daemon is not None
             try:

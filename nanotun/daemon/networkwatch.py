@@ -104,8 +104,6 @@ class NetworkWatch:
     @param vpn: looks for other VPNs; L{None} where no packet of theirs arrives.
     @param standing: told of every change.
     @param sinceBoot: see L{sinceBoot}.
-    @param changed: called at once when the kernel says that something has changed, and every few
-        seconds while it does not say so.
     """
 
     name = "the look at the network"
@@ -125,7 +123,6 @@ class NetworkWatch:
         departed: Departed | None = None,
         makeSources: Callable[[], Sources] = lambda: Sources(openDatagram),
         sinceBoot: Callable[[], float] = sinceBoot,
-        changed: Callable[[], object] = lambda: None,
     ) -> None:
         self._device = device
         self._readWays = ways
@@ -136,7 +133,6 @@ class NetworkWatch:
         self._departed = Departed(clock.seconds) if departed is None else departed
         self._makeSources = makeSources
         self._sinceBoot = sinceBoot
-        self._changed = changed
         self._monitor = makeMonitor(self._heardOf)
         self._settle = Timer(clock, self._settled)
         self._loop = LoopingCall(self._check)
@@ -178,7 +174,6 @@ class NetworkWatch:
 
     def _heardOf(self) -> None:
         """The kernel says that something has changed."""
-        self._changed()
         if self._vpn is not None:
             self._vpn.forget()
         self._standing.networkChanged()
@@ -190,8 +185,6 @@ class NetworkWatch:
             self._settle.start(SETTLE)
 
     def _check(self) -> None:
-        if not self._monitor.isListening:
-            self._changed()
         self._standing.look(self._monitor.isListening)
         if not self._settle.active:
             self._settled()

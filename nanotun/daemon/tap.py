@@ -312,7 +312,6 @@ def makeService(options: Options) -> IService:
         followers if routes is None else (*followers, routes.networkMoved),
         standing,
         around.vpn,
-        changed=gateway.addressesChanged,
     )
     # The watch is stopped after the routes: without them nothing needs it.
     after = (watch, *routing, control, notifier)
@@ -401,7 +400,6 @@ def makeCellService(
         router.associations,
         (gateway.networkMoved, system.networkMoved, current.upstreams.networkMoved),
         standing,
-        changed=gateway.addressesChanged,
     )
     before = (around.marked, system) if script is None else (script, around.marked, system)
     parts = Parts(device, engine, gateway, router, before, after=(watch, patience))

@@ -258,10 +258,6 @@ class Gateway:
         """See L{nanotun.interfaces.IGateway.isLocal}."""
         return self._locality.isLocal(host)
 
-    def addressesChanged(self) -> None:
-        """This machine may have other addresses than before."""
-        self._locality.forget()
-
     def clearCache(self) -> None:
         """
         Forget every answer, because the network has changed.  Names keep their fake addresses.

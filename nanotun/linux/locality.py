@@ -55,10 +55,6 @@ class Locality:
         """Addresses may have changed: ask the kernel anew."""
         self._changes += 1
 
-    def forget(self) -> None:
-        """Addresses have changed: ask the kernel anew."""
-        self._known.clear()
-
     def isLocal(self, host: str) -> bool:
         """
         Whether C{host} is one of this machine's addresses.

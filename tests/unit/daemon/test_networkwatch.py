@@ -172,7 +172,7 @@ class NetworkWatchCase(SynchronousTestCase):
         self.standing = FakeWithdrawals()
         self.associations = FakeAssociations()
         self.ways: tuple[str, ...] = ("up0",)
-        self.moves = self.changes = 0
+        self.moves = 0
         # Seconds by which the clock since the boot is ahead.
         self.ahead = 0.0
         self.watch = self.makeWatch()
@@ -180,10 +180,6 @@ class NetworkWatchCase(SynchronousTestCase):
     def moved(self) -> None:
         """Note it."""
         self.moves += 1
-
-    def heard(self) -> None:
-        """Note it."""
-        self.changes += 1
 
     def makeWatch(self) -> NetworkWatch:
         """Make one."""
@@ -204,7 +200,6 @@ class NetworkWatchCase(SynchronousTestCase):
             self.departed,  # type: ignore[arg-type]
             FakeSources,  # type: ignore[arg-type]
             lambda: self.clock.seconds() + self.ahead,
-            self.heard,
         )
 
 
@@ -258,17 +253,6 @@ class DeviceLookTests(NetworkWatchCase):
         self.monitor.isListening = False
         self.clock.advance(CHECK)
         self.assertEqual(self.standing.calls, ["changed", True, False])
-
-    def test_changed(self) -> None:
-        """Each change is told of at once; who hears of none is told every few seconds."""
-        self.watch.start()
-        self.clock.advance(CHECK)
-        self.assertEqual(self.changes, 0)
-        self.monitor.changed()
-        self.assertEqual(self.changes, 1)
-        self.monitor.isListening = False
-        self.clock.advance(CHECK)
-        self.assertEqual(self.changes, 2)
 
     def test_bug(self) -> None:
         """An internal error in one look does not keep the next from being made."""
