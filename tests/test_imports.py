@@ -185,7 +185,7 @@ HARMLESS = (
 HOMES: dict[str, str | tuple[str, ...]] = {
     # The native library; capset(2), prctl(2) and bpf(2), for which no package is kept up.
     "ctypes": ("nanotun.engine", "nanotun.daemon.privileges", "nanotun.owners.syscalls"),
-    "pyroute2": ("nanotun.routing", "nanotun.cell"),
+    "pyroute2": "nanotun.routing",
     "yaml": "nanotun.config.file",
     "h11": "nanotun.upstream.handshakes.http",
     "h2": "nanotun.gateway.dns.http2",

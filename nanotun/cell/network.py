@@ -4,10 +4,11 @@ The network of a cell apart from its device: the loopback and the default routes
 
 from __future__ import annotations
 
-import os
+import socket
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.errors import RoutingError
+from nanotun.linux.linkchange import LinkChanges
 from nanotun.linux.network import addresses
 
 
@@ -19,20 +20,17 @@ def routeAll(device: str) -> None:
     @param device: name of the device, which is up and has its addresses.
     @raise RoutingError: the kernel refuses; with one sentence.
     """
-    from pyroute2.iproute.linux import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
     try:
-        with IPRoute() as netlink:
+        with LinkChanges() as changes:
             # The kernel gives the first device of a namespace, the loopback, index 1.
-            netlink.link("set", index=1, state="up")
-            (index,) = netlink.link_lookup(ifname=device)
-            netlink.route("add", dst="0.0.0.0/0", gateway=GATEWAY4, oif=index)
+            changes.setUp(1, True)
+            index = socket.if_nametoindex(device)
+            changes.addDefaultRoute(index, GATEWAY4)
             if _hasIPv6(device):
-                netlink.route("add", dst="::/0", gateway=GATEWAY6, oif=index)
-    except NetlinkError as error:
+                changes.addDefaultRoute(index, GATEWAY6)
+    except OSError as error:
         raise RoutingError(
-            f"the command's network gets no routes ({os.strerror(error.code)}); "
+            f"the command's network gets no routes ({error.strerror}); "
             "please report this, with the version of the kernel."
         ) from None
 

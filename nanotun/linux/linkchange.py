@@ -1,8 +1,8 @@
 """
-Changes interfaces of this network namespace, and their addresses, by rtnetlink(7).
+Changes interfaces of this network namespace, their addresses and default routes, by rtnetlink(7).
 
 Importing pyroute2 takes longer than all of nanotun's own modules: it brings multiprocessing,
-sqlite3, unittest and psutil along, whichever of its modules is meant.  A start needs four
+sqlite3, unittest and psutil along, whichever of its modules is meant.  A start needs a few
 messages of fixed form.
 """
 
@@ -18,6 +18,7 @@ from nanotun.linux import netlink
 #: Message types, of linux/rtnetlink.h.
 RTM_NEWLINK: Final = 16
 RTM_NEWADDR: Final = 20
+RTM_NEWROUTE: Final = 24
 
 #: Flags of messages that make something: an object that is there already is an error.
 NLM_F_EXCL = 0x200
@@ -29,10 +30,16 @@ IFF_UP = 0x1
 IFLA_IFNAME, IFLA_MTU, IFLA_TXQLEN = 3, 4, 13
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 
+#: Attributes of routes, and what an administrator's unicast route in the table C{main} has.
+RTA_OIF, RTA_GATEWAY = 4, 5
+RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST = 254, 4, 0, 1
+
 #: struct ifinfomsg: family, type, index, flags, which flags to change.
 _LINK = struct.Struct("=BxHiII")
 #: struct ifaddrmsg: family, prefix length, flags, scope, index.
 _ADDRESS = struct.Struct("=BBBBI")
+#: struct rtmsg: family, lengths of both prefixes, TOS, table, protocol, scope, type, flags.
+_ROUTE = struct.Struct("=BBBBBBBBI")
 
 
 class LinkChanges:
@@ -97,6 +104,19 @@ class LinkChanges:
         if flags:
             body += netlink.packAttribute(IFA_FLAGS, netlink.UINT32.pack(flags))
         self._change(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body)
+
+    def addDefaultRoute(self, index: int, gateway: str) -> None:
+        """
+        Route what has no other route to a gateway; there must be no such route yet.
+
+        @param gateway: a literal address; its family is that of the route.
+        """
+        family = socket.AF_INET6 if ":" in gateway else socket.AF_INET
+        made = (RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_UNIVERSE, RTN_UNICAST)
+        body = _ROUTE.pack(family, 0, 0, 0, *made, 0)
+        body += netlink.packAttribute(RTA_GATEWAY, socket.inet_pton(family, gateway))
+        body += netlink.packAttribute(RTA_OIF, netlink.UINT32.pack(index))
+        self._change(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body)
 
     def _change(self, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1

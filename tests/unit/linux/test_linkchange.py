@@ -89,6 +89,17 @@ class LinkChangesTests(SynchronousTestCase):
         )
         self.assertEqual(kernel.sent, [bytes.fromhex(each) for each in expected])
 
+    def test_route(self) -> None:
+        """A default route is one of the table main that is new."""
+        changes, kernel = self.opened()
+        with changes:
+            changes.addDefaultRoute(7, "198.18.0.1")
+        expected = (
+            "2c000000 1800 0506 01000000 00000000 02000000 fe040001 00000000"
+            f"08000500 {socket.inet_aton('198.18.0.1').hex()} 08000400 07000000"
+        )
+        self.assertEqual(kernel.sent, [bytes.fromhex(expected)])
+
     def test_refused(self) -> None:
         """The kernel's refusal is the errno's own exception, and the socket is closed."""
         changes, kernel = self.opened(errno.EEXIST)
