@@ -35,6 +35,7 @@ const (
 	markRoom                // the socket may take more
 	markError               // the socket may have failed
 	markHup                 // the socket's other end is closed both ways
+	markAll                 // a short read says nothing any more
 	markAbort               // end it with a reset both ways
 	markExpire              // the same, because it was idle for too long
 	markRunning             // somebody runs steps
@@ -69,22 +70,28 @@ type Flow struct {
 	bytesUp, bytesDown atomic.Uint64
 	active             atomic.Int64 // when the last byte came, as clock tells it
 
+	// quick is set while the upstream answers what the app sends within promptly.
+	quick atomic.Bool
+
 	// settling is set when the flow ends as soon as the app has acknowledged everything.
 	settling atomic.Bool
 
 	// The rest belongs to the running step.
-	leftover    []byte     // goes to the app first
-	upBlocked   bool       // the socket's buffer is full
-	roomWatched bool       // the loop tells when it no longer is
-	downBlocked bool       // the endpoint's buffer is full
-	upDone      bool       // the app's FIN was passed on
-	downDone    bool       // the upstream's FIN was passed on
-	hungUp      bool       // nobody reads what goes up any more
-	lost        unix.Errno // why the upstream failed, or 0
-	emptied     bool       // it failed, and nothing is left in its socket
-	unsettled   int        // how many bytes the app has not acknowledged, once that matters
-	bulk        bool       // the last read from the socket was a large one
-	answered    bool       // with HTTP: the first answer was looked at
+	leftover    []byte        // goes to the app first
+	upBlocked   bool          // the socket's buffer is full
+	roomWatched bool          // the loop tells when it no longer is
+	downBlocked bool          // the endpoint's buffer is full
+	upDone      bool          // the app's FIN was passed on
+	downDone    bool          // the upstream's FIN was passed on
+	hungUp      bool          // nobody reads what goes up any more
+	lost        unix.Errno    // why the upstream failed, or 0
+	emptied     bool          // it failed, and nothing is left in its socket
+	unsettled   int           // how many bytes the app has not acknowledged, once that matters
+	bulk        bool          // the last read from the socket was a large one
+	emptySocket bool          // the last read has emptied the socket
+	readAll     bool          // a short read does not mean that the socket is empty
+	askedAt     time.Duration // when the last bytes went up
+	answered    bool          // with HTTP: the first answer was looked at
 	refused     plainhttp.Reason
 }
 
@@ -174,6 +181,9 @@ func (f *Flow) expire() { f.run(markExpire) }
 // Abort resets the flow on both sides.
 func (f *Flow) Abort() { f.run(markAbort) }
 
+// Ended tells whether the flow has ended.
+func (f *Flow) Ended() bool { return f.state.Load()&markDead != 0 }
+
 // Bytes returns the payload bytes carried so far.
 func (f *Flow) Bytes() (up, down uint64) { return f.bytesUp.Load(), f.bytesDown.Load() }
 
@@ -185,6 +195,15 @@ func (f *Flow) Refused() plainhttp.Reason { return f.refused }
 func (f *Flow) Idle(since time.Duration) bool {
 	return clock()-time.Duration(f.active.Load()) > since
 }
+
+// promptly is how soon an answer comes that is worth waiting for with an acknowledgement.
+const promptly = 500 * time.Microsecond
+
+// Quick tells whether what the app sends is likely to be answered at once.
+func (f *Flow) Quick() bool { return f.quick.Load() }
+
+// NotQuick says that it was not.
+func (f *Flow) NotQuick() { f.quick.Store(false) }
 
 func (f *Flow) touch() { f.active.Store(int64(clock())) }
 
@@ -242,6 +261,9 @@ func (f *Flow) step(marks uint32) (dead bool) {
 		f.hungUp = true
 		// The app may never take what is left, and neither end be passed on.
 		f.loop.limit(f, f.loop.halfClosed)
+	}
+	if marks&markAll != 0 {
+		f.readAll = true
 	}
 	if marks&markRoom != 0 && f.upBlocked {
 		f.upBlocked = false

@@ -41,6 +41,7 @@ type Loop struct {
 	halves   map[*Flow]time.Duration // flows with one direction ended: how long they may be idle
 	sleeping bool
 	guest    *Guest
+	hurry    time.Duration // of the guest's Late; the loop's goroutine's
 	timers   timers
 	timed    bool          // there are timers, or there were some lately
 	wakesAt  time.Duration // when the sleep ends by itself, as clock tells it
@@ -54,6 +55,9 @@ type Guest struct {
 	Ready func() (something, leave bool)
 	// Quiet is how long the guest stays while nothing happens.
 	Quiet time.Duration
+	// Late is called in each turn of the loop. It returns within what time it is to be
+	// called again, 0 if that does not matter.
+	Late func() time.Duration
 	// Left is called last, in the loop's goroutine, when FD is no longer
 	// watched.
 	Left func()
@@ -87,6 +91,12 @@ func (l *Loop) serve(guest *Guest) {
 	if leave {
 		l.leave(guest)
 	}
+}
+
+func (l *Loop) hosts() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.guest != nil
 }
 
 func (l *Loop) leave(guest *Guest) {
@@ -163,8 +173,11 @@ func (l *Loop) Close() {
 // block. Room to write is watched only after a socket was full for the first time:
 // nearly every new socket has room, and to be told so would cost a wake-up for
 // each flow.
+//
+// A read that takes less than it could has emptied the socket, unless the other side has
+// ended, or there is urgent data, at which each read stops.
 const (
-	watchReading = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+	watchReading = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 	watchBoth    = watchReading | unix.EPOLLOUT
 )
 
@@ -264,6 +277,10 @@ func (l *Loop) run() {
 		for _, call := range l.takeCalls() {
 			call()
 		}
+		l.hurry = 0
+		if l.hosts() {
+			l.hurry = l.guest.Late() // only this goroutine takes it away
+		}
 		if n == 0 && timeout > 0 {
 			l.elapsed()
 		}
@@ -288,6 +305,8 @@ func (l *Loop) prepareToSleep() (timeout int, end bool) {
 	l.sleeping = true
 	wait := time.Duration(-1)
 	switch {
+	case l.guest != nil && l.hurry > 0:
+		wait = l.hurry
 	case l.guest != nil:
 		wait = l.guest.Quiet
 	case len(l.halves) > 0:
@@ -350,6 +369,9 @@ func (l *Loop) collect(ready []unix.EpollEvent, into []request) (flows []request
 		}
 		if event.Events&unix.EPOLLHUP != 0 {
 			marks |= markHup
+		}
+		if event.Events&(unix.EPOLLERR|unix.EPOLLHUP|unix.EPOLLRDHUP|unix.EPOLLPRI) != 0 {
+			marks |= markAll
 		}
 		if event.Events&unix.EPOLLOUT != 0 {
 			marks |= markRoom

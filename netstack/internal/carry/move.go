@@ -3,6 +3,7 @@ package carry
 import (
 	"io"
 	"slices"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,9 @@ const (
 
 	// smallRead is the most bytes of a read that is copied once more.
 	smallRead = 16 << 10
+
+	// maxAnswer is less than this many bytes of an answer that a question waits for.
+	maxAnswer = 1400
 
 	// downBudget is the most bytes that one step moves down before other
 	// flows of the thread get their turn.
@@ -46,6 +50,7 @@ func (f *Flow) moveUpBy(writer io.Writer, w *socketWriter) unix.Errno {
 		if result.Count > 0 {
 			f.bytesUp.Add(uint64(result.Count))
 			f.touch()
+			f.askedAt = time.Duration(f.active.Load())
 		}
 		if w.errno == unix.EAGAIN {
 			f.upBlocked = true
@@ -140,6 +145,9 @@ func (f *Flow) moveDown() unix.Errno {
 			return 0
 		}
 		budget -= n
+		if f.emptySocket {
+			return 0 // the next edge tells of more
+		}
 	}
 	f.loop.ask(f, markDown)
 	return 0
@@ -177,6 +185,7 @@ func (f *Flow) write(p []byte) (int, unix.Errno) {
 
 // readAndWrite moves one read's worth; 0 is the upstream's FIN.
 func (f *Flow) readAndWrite() (int, unix.Errno) {
+	f.emptySocket = false
 	if f.bulk {
 		if unread, err := unix.IoctlGetInt(f.fd, unix.TIOCINQ); err == nil && unread > smallRead {
 			return f.readBulk(min(unread, readSize))
@@ -193,9 +202,14 @@ func (f *Flow) readAndWrite() (int, unix.Errno) {
 		return 0, 0
 	}
 	f.bulk = n == smallRead
+	f.emptySocket = n < smallRead && !f.readAll
 	written, errno := f.write(small[:n])
 	if written < n {
-		f.leftover = slices.Clone(small[written:n])
+		f.leftover, f.emptySocket = slices.Clone(small[written:n]), false
+	}
+	if f.askedAt != 0 {
+		f.quick.Store(n < maxAnswer && time.Duration(f.active.Load())-f.askedAt < promptly)
+		f.askedAt = 0
 	}
 	return n, errno
 }

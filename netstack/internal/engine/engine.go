@@ -39,6 +39,11 @@ type Engine struct {
 	listens   listens
 	lent      atomic.Bool // a loop reads the device, not Pump
 
+	// Of the loop that has the device.
+	lentAt      time.Time // when it read last
+	lentPackets int       // and how many
+	heldOf      *joinedFlow
+
 	mu       sync.Mutex
 	joined   map[tuple]*joinedFlow // established, for the pump to find
 	opening  map[tuple]*joinedFlow // in the handshake with the app
@@ -247,9 +252,7 @@ func (e *Engine) deliver(p link.Packet) {
 	case kindTCP:
 		switch f, opening, closing := e.find(&t); {
 		case f != nil:
-			f.BeginPump()
-			e.link.Deliver(p)
-			f.EndPump()
+			e.carry(f, p)
 			return
 		case opening != nil:
 			opening.handle(p)
@@ -267,4 +270,19 @@ func (e *Engine) deliver(p link.Packet) {
 		return
 	}
 	e.link.Deliver(p)
+}
+
+// carry gives a packet of an established flow to the stack, and moves what it brings.
+func (e *Engine) carry(f *joinedFlow, p link.Packet) {
+	f.BeginPump()
+	if len(p.Bytes()) <= heldSize && e.lent.Load() && f.Quick() {
+		e.heldOf = f
+		e.link.DeliverHeld(func() { e.link.Deliver(p); f.EndPump() })
+	} else {
+		e.link.Deliver(p)
+		f.EndPump()
+	}
+	if f.Ended() { // meanwhile, and the packet may have been the last one
+		e.lingered(f)
+	}
 }

@@ -118,6 +118,11 @@ func (e *Engine) last(f *joinedFlow, p link.Packet) {
 	direct.Begin(f.Endpoint)
 	e.link.Deliver(p)
 	direct.Finish(f.Endpoint, &f.Queue)
+	e.lingered(f)
+}
+
+// lingered is called after a packet of a flow that has ended.
+func (e *Engine) lingered(f *joinedFlow) {
 	if !closes(f.Endpoint) {
 		e.mu.Lock()
 		e.linger.leave(f)

@@ -17,6 +17,18 @@ const (
 	// that an idle machine has no timer of ours running.
 	lentQuiet = 20 * time.Millisecond
 
+	// lentApart is how far packets are apart that come one by one.
+	lentApart = 30 * time.Microsecond
+
+	// heldFor is how long the acknowledgement of a question may wait for the answer. A
+	// kernel waits for up to 40 ms.
+	heldFor = time.Millisecond
+
+	// heldSize is the size of the largest packet whose acknowledgement may wait: in a
+	// stream of full ones, every second one has to be acknowledged (RFC 1122, section
+	// 4.2.3.2).
+	heldSize = 1400
+
 	// lentBudget is how many packets a loop takes before its sockets get
 	// their turn.
 	lentBudget = 64
@@ -43,10 +55,13 @@ func (e *Engine) Lend() error {
 		FD:    e.config.TunFD,
 		Quiet: lentQuiet,
 		Ready: func() (something, leave bool) {
-			n, errno := e.pump(lentBudget, false)
+			n, errno := e.pump(e.lentTurn(), false)
+			e.lentPackets = n
 			return n > 0, errno != 0
 		},
+		Late: e.flushHeld,
 		Left: func() {
+			e.link.FlushHeld(0, time.Now())
 			e.lent.Store(false)
 			e.events.Post(events.Event{Kind: events.DeviceReturned})
 		},
@@ -55,6 +70,34 @@ func (e *Engine) Lend() error {
 		e.lent.Store(false)
 	}
 	return err
+}
+
+// lentTurn is how many packets to read. Where they come one by one, the read that would
+// find nothing more is left out; whatever is there after all is read in the loop's next turn,
+// which is then made for it.
+func (e *Engine) lentTurn() int {
+	now := time.Now()
+	apart := now.Sub(e.lentAt)
+	e.lentAt = now
+	if e.lentPackets == 1 && apart > lentApart {
+		return 1
+	}
+	return lentBudget
+}
+
+// flushHeld sends the acknowledgement that no answer took with it.
+func (e *Engine) flushHeld() time.Duration {
+	if !e.link.Holds() {
+		return 0
+	}
+	if e.link.FlushHeld(heldFor, time.Now()) {
+		if e.heldOf != nil {
+			e.heldOf.NotQuick()
+			e.heldOf = nil
+		}
+		return 0
+	}
+	return heldFor
 }
 
 // pump is Pump for the thread that has the device; attended means that the caller

@@ -10,6 +10,7 @@ package link
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,7 @@ type Endpoint struct {
 	stopped bool
 
 	together atomic.Bool // the kernel takes several datagrams in one write
+	hold     hold
 
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
@@ -195,11 +197,35 @@ func (e *Endpoint) WritePackets(packets stack.PacketBufferList) (int, tcpip.Erro
 	}
 	g := gathers.Get().(*gather)
 	for _, packet := range packets.AsSlice() {
-		e.write(g, packet)
+		kept, first := e.hold.keeps(packet)
+		if first != nil {
+			e.write(g, first)
+			first.DecRef()
+		}
+		if !kept {
+			e.write(g, packet)
+		}
 	}
+	g.release()
+	return packets.Len(), nil
+}
+
+func (g *gather) release() {
 	clear(g.iov[:cap(g.iov)])
 	gathers.Put(g)
-	return packets.Len(), nil
+}
+
+// writeOne writes a packet and lets go of it.
+func (e *Endpoint) writeOne(packet *stack.PacketBuffer) {
+	defer packet.DecRef()
+	e.writing.RLock()
+	defer e.writing.RUnlock()
+	if e.stopped {
+		return
+	}
+	g := gathers.Get().(*gather)
+	e.write(g, packet)
+	g.release()
 }
 
 func (e *Endpoint) write(g *gather, packet *stack.PacketBuffer) {
@@ -305,6 +331,7 @@ func (e *Endpoint) Close() {
 	e.writing.Lock()
 	e.stopped = true
 	e.writing.Unlock()
+	e.FlushHeld(0, time.Now()) // which only lets go of it
 }
 
 // SetOnCloseAction implements stack.NetworkLinkEndpoint.
