@@ -174,7 +174,8 @@ def traces(namespace: Namespace) -> Traces:
 
     named = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
     return Traces(
-        ip("route", "show", "table", "all"),
+        # The kernel notices a moment later that both ends of a link are up.
+        ip("route", "show", "table", "all").replace(" linkdown", ""),
         ip("rule"),
         namespace.run(["nft", "list", "ruleset"]).stdout,
         namespace.interfaces(),
