@@ -174,6 +174,7 @@ struct ns_stood {
 	uint64_t decided;
 	uint64_t joined;
 	uint64_t microseconds; /* that all the joined dials took together */
+	uint64_t abandoned;    /* microseconds that the longest dial had taken whose app gave up, or whose flow made way; 0: none */
 	uint32_t address;      /* the number of the address of the last of them */
 	uint32_t over;         /* 1: it is gone, and this is the last about it */
 };

@@ -202,13 +202,14 @@ class ns_stood(ctypes.Structure):
         ("decided", c_uint64),
         ("joined", c_uint64),
         ("microseconds", c_uint64),
+        ("abandoned", c_uint64),
         ("address", c_uint32),
         ("over", c_uint32),
     ]
 
 
 #: L{ns_stood} in one step.
-STOOD = struct.Struct("=QQQQII")
+STOOD = struct.Struct("=QQQQQII")
 
 
 class ns_stats(ctypes.Structure):

@@ -136,9 +136,9 @@ class Dials:
             abi.check(count, "ns_stood")
             # All are read before the first is told, because the handler may ask for more.
             records = list(abi.STOOD.iter_unpack(self._stoodView[: count * abi.STOOD.size]))
-            for number, decided, joined, microseconds, address, _ in records:
+            for number, decided, joined, microseconds, abandoned, address, _ in records:
                 seconds = microseconds / 1e6 / joined if joined else 0.0
-                handler.stood(number, decided, joined, seconds, address)
+                handler.stood(number, decided, joined, seconds, address, abandoned / 1e6)
 
 
 def discard(fd: int) -> None:

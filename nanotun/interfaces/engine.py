@@ -182,7 +182,9 @@ class IFlowHandler(Interface):
         any case, unless the app gives up.  See L{flowDialEnded} for the parameters.
         """
 
-    def stood(number: int, decided: int, joined: int, seconds: float, address: int) -> None:
+    def stood(
+        number: int, decided: int, joined: int, seconds: float, address: int, abandoned: float
+    ) -> None:
         """
         Flows were dialled by a standing decision.
 
@@ -190,6 +192,8 @@ class IFlowHandler(Interface):
         @param joined: how many were joined since the last call.
         @param seconds: that the dial of one that was joined took, on average.
         @param address: the number of the address that the last one connected to.
+        @param abandoned: seconds that the longest dial had taken of those whose apps have given
+            up since the last call, or whose flows made way; 0 if there was none.
         """
 
     def standingEnded(number: int) -> None:

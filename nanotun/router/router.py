@@ -233,9 +233,17 @@ class FlowRouter:
         if not self._stopped:
             self.dialling.silent(request, standing)
 
-    def stood(self, number: int, decided: int, joined: int, seconds: float, address: int) -> None:
+    def stood(
+        self,
+        number: int,
+        decided: int,
+        joined: int,
+        seconds: float,
+        address: int,
+        abandoned: float,
+    ) -> None:
         """See L{IFlowHandler.stood}."""
-        self.dialling.standing.stood(number, decided, joined, seconds, address)
+        self.dialling.standing.stood(number, decided, joined, seconds, address, abandoned)
 
     def standingEnded(self, number: int) -> None:
         """See L{IFlowHandler.standingEnded}."""

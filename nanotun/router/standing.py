@@ -132,7 +132,15 @@ class StandingDecisions:
             self._engine.withdraw()
             self._engine.tellStood()
 
-    def stood(self, number: int, decided: int, joined: int, seconds: float, address: int) -> None:
+    def stood(
+        self,
+        number: int,
+        decided: int,
+        joined: int,
+        seconds: float,
+        address: int,
+        abandoned: float,
+    ) -> None:
         """See L{nanotun.interfaces.IFlowHandler.stood}."""
         standing = self.known[number]
         if decided:
@@ -140,6 +148,8 @@ class StandingDecisions:
         if joined:
             self._joined(joined)
             standing.plan.outcomes.opened(joined, seconds, address)
+        if abandoned:
+            standing.plan.outcomes.abandoned(abandoned)
 
     def ended(self, number: int) -> None:
         """See L{nanotun.interfaces.IFlowHandler.standingEnded}."""

@@ -35,7 +35,15 @@ class NoDials:
         """See L{IFlowHandler.flowSilent}."""
         raise NotImplementedError
 
-    def stood(self, number: int, decided: int, joined: int, seconds: float, address: int) -> None:
+    def stood(
+        self,
+        number: int,
+        decided: int,
+        joined: int,
+        seconds: float,
+        address: int,
+        abandoned: float,
+    ) -> None:
         """See L{IFlowHandler.stood}."""
         raise NotImplementedError
 
@@ -55,6 +63,7 @@ class MemoryStanding:
     @ivar decided: how many it has dialled since that was told, and likewise C{joined}.
     @ivar took: seconds, of all dials that C{joined} counts.
     @ivar address: the number of the last one's address.
+    @ivar abandoned: seconds that the longest dial had taken whose app has given up.
     """
 
     number: int
@@ -68,6 +77,7 @@ class MemoryStanding:
     joined: int = 0
     took: float = 0.0
     address: int = 0
+    abandoned: float = 0.0
 
 
 class MemoryDials:
@@ -118,11 +128,13 @@ class MemoryDials:
         """See L{nanotun.interfaces.IPacketEngine.tellStood}."""
         for each in list(self.standing.values()):
             decided, joined, took = each.decided, each.joined, each.took
+            abandoned = each.abandoned
             each.decided = each.joined = 0
-            each.took = 0.0
-            if (decided or joined) and self.handler is not None:
+            each.took = each.abandoned = 0.0
+            if (decided or joined or abandoned) and self.handler is not None:
                 seconds = took / joined if joined else 0.0
-                self.handler.stood(each.number, decided, joined, seconds, each.address)
+                number, address = each.number, each.address
+                self.handler.stood(number, decided, joined, seconds, address, abandoned)
 
     # What becomes of dials.
 
@@ -217,11 +229,12 @@ class MemoryDials:
                 return each
         return None
 
-    def _endOfStanding(self, flowID: int) -> bool:
+    def _endOfStanding(self, flowID: int, abandoned: float = 0.0) -> bool:
         """A flow has ended; tell whether it was one of a standing decision."""
         standing = self._standingOf(flowID)
         if standing is None:
             return False
+        standing.abandoned = max(standing.abandoned, abandoned)
         standing.flows.remove(flowID)
         self._endIfIdle(standing)
         return True

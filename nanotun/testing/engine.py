@@ -344,11 +344,11 @@ class MemoryEngine(MemoryAssociations, MemoryDials):
         if heard and self._receiver is not None:
             self._receiver(heard)
 
-    def abandon(self, flowID: int) -> None:
-        """The app gives up."""
+    def abandon(self, flowID: int, seconds: float = 0.0) -> None:
+        """The app gives up, so long after a dial by a standing decision began."""
         assert self.handler is not None
         self.vanish(flowID)
-        if not self._endOfStanding(flowID):
+        if not self._endOfStanding(flowID, seconds):
             self.handler.flowAbandoned(flowID)
 
     def say(self, flowID: int, name: str = "") -> None:

@@ -129,7 +129,15 @@ class WaitingHandler:
         """Keep it."""
         self._keep(self.silences, (request, standing))
 
-    def stood(self, number: int, decided: int, joined: int, seconds: float, address: int) -> None:
+    def stood(
+        self,
+        number: int,
+        decided: int,
+        joined: int,
+        seconds: float,
+        address: int,
+        abandoned: float,
+    ) -> None:
         """Keep it."""
         self._keep(self.counts, (number, decided, joined, address))
 

@@ -410,6 +410,9 @@ func (p *pendingTable) len() int {
 }
 
 func (p *pendingTable) removeLocked(w *waiting) {
+	if s := w.standing; s != nil && !w.told {
+		s.abandoned(time.Since(w.member.since))
+	}
 	p.unlinkLocked(w)
 	w.release()
 }

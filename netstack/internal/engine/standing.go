@@ -59,6 +59,7 @@ type Stood struct {
 	Number          uint64
 	Decided, Joined uint64
 	Microseconds    uint64 // that the joined ones took to dial, together
+	Abandoned       uint64 // microseconds: the longest dial of one that was given up
 	Address         uint32 // the number of the last one's
 	Over            uint32 // 1: the decision and all of its flows are gone
 }
@@ -144,6 +145,16 @@ func (d *standing) joined(took time.Duration, address int) {
 	d.counted.Joined++
 	d.counted.Microseconds += uint64(took.Microseconds())
 	d.counted.Address = uint32(address)
+	s.countedLocked(d)
+}
+
+// abandoned counts a flow that leaves pendingTable, so long after its dial began, before that
+// has ended. Python does not know it, but may doubt who was silent for so long.
+func (d *standing) abandoned(after time.Duration) {
+	s := d.all
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.counted.Abandoned = max(d.counted.Abandoned, uint64(after.Microseconds()))
 	s.countedLocked(d)
 }
 

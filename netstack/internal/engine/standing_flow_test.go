@@ -239,6 +239,46 @@ func TestUntoldDialEndsSilently(t *testing.T) {
 	})
 }
 
+// For how long a dial had gone on is counted if its flow ends without a word: Python may
+// doubt a proxy that was silent for so long. If Python knows the flow, it has its own clock.
+func TestAbandonedDialsAreCounted(t *testing.T) {
+	ends := map[string]func(s *standingWorld, c *client){
+		"reset":    func(s *standingWorld, c *client) { c.seq++; c.transmit(header.TCPFlagRst, nil) },
+		"anew":     func(s *standingWorld, c *client) { c.seq += 77777; c.syn() },
+		"made way": func(s *standingWorld, c *client) { s.client(40002).syn(); s.event(events.TCPRequest, 1) },
+	}
+	for name, end := range ends {
+		for _, told := range []bool{false, true} {
+			t.Run(name+pick(told, " when it was told of", ""), func(t *testing.T) {
+				s := newStandingWorld(t, families()[0], pick(told, time.Millisecond, 0), withPace(2, hasty()))
+				c := s.client(40001)
+				c.syn()
+				s.proxy.next()
+				if told {
+					s.event(events.DialSilent, 1)
+				}
+				began := time.Now()
+				s.do(func(e *Engine) {
+					e.pending.mu.Lock()
+					defer e.pending.mu.Unlock()
+					for _, w := range e.pending.byFlow {
+						w.member.since = began.Add(-5 * time.Second)
+					}
+				})
+				end(s, c)
+				s.settle()
+				all := s.stood()
+				if len(all) != 1 || (all[0].Abandoned >= 5_000_000) == told {
+					t.Errorf("counted %+v", all)
+				}
+				if told && all[0].Abandoned != 0 || time.Duration(all[0].Abandoned)*time.Microsecond > 5*time.Second+time.Since(began) {
+					t.Errorf("counted %+v", all)
+				}
+			})
+		}
+	}
+}
+
 // Whatever becomes of the only flow of a decision, that decision's end is told exactly once:
 // with the flow's, or with its own if that comes later.
 func TestStandingEndsOnce(t *testing.T) {

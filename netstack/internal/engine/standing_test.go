@@ -100,8 +100,10 @@ func TestStandingCounts(t *testing.T) {
 		t.Errorf("told twice: %+v", got)
 	}
 	begun[2].joined(0, 1)
+	begun[1].abandoned(3 * time.Second)
+	begun[1].abandoned(2 * time.Second)
 	b.begin(destinationKey(2), longAgo)
-	want = []Stood{{Number: busy, Joined: 1, Address: 1}, {Number: idle, Decided: 1}}
+	want = []Stood{{Number: busy, Joined: 1, Address: 1, Abandoned: 3_000_000}, {Number: idle, Decided: 1}}
 	if got := b.counts(); !slices.Equal(got, want) {
 		t.Errorf("%+v, not %+v", got, want)
 	}

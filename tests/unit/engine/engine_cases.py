@@ -176,9 +176,17 @@ class RecordingHandler:
         """Note it."""
         self.dials.append(("silent", request, standing))
 
-    def stood(self, number: int, decided: int, joined: int, seconds: float, address: int) -> None:
+    def stood(
+        self,
+        number: int,
+        decided: int,
+        joined: int,
+        seconds: float,
+        address: int,
+        abandoned: float,
+    ) -> None:
         """Note it."""
-        self.dials.append(("stood", number, decided, joined, seconds, address))
+        self.dials.append(("stood", number, decided, joined, seconds, address, abandoned))
 
     def standingEnded(self, number: int) -> None:
         """Note it."""

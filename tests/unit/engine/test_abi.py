@@ -215,7 +215,7 @@ class DialledTests(SynchronousTestCase):
             (1, -2, 3, 4, -5, 6, 7),
         )
         self.assertEqual(
-            abi.STOOD.unpack(bytes(abi.ns_stood(1, 2, 3, 4, 5, 6))), (1, 2, 3, 4, 5, 6)
+            abi.STOOD.unpack(bytes(abi.ns_stood(1, 2, 3, 4, 5, 6, 7))), (1, 2, 3, 4, 5, 6, 7)
         )
 
 

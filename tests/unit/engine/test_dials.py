@@ -281,14 +281,14 @@ class StandTests(DialCase):
         asks: any number of records, with the mean of the dials' times.
         """
         record = {"number": 70, "decided": 5, "joined": 4, "microseconds": 8000, "address": 1}
-        self.library.stood = [record]
+        self.library.stood = [{**record, "abandoned": 1_500_000}]
         self.readEvents({"kind": abi.NS_EVENT_STOOD})
-        self.assertEqual(self.handler.dials, [("stood", 70, 5, 4, 0.002, 1)])
+        self.assertEqual(self.handler.dials, [("stood", 70, 5, 4, 0.002, 1, 1.5)])
         self.library.stood = [{"number": n, "decided": 1} for n in range(dials.STOOD_BATCH * 2)]
         self.handler.dials.clear()
         self.engine.tellStood()
         self.assertEqual(len(self.handler.dials), dials.STOOD_BATCH * 2)
-        self.assertEqual(self.handler.dials[-1], ("stood", 127, 1, 0, 0.0, 0))
+        self.assertEqual(self.handler.dials[-1], ("stood", 127, 1, 0, 0.0, 0, 0.0))
 
     def test_order(self) -> None:
         """

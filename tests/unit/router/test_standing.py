@@ -268,6 +268,16 @@ class StandingFlowTests(StandingCase):
         self.assertEqual(self.successResultOf(dial), REFUSED)
         self.assertEqual(self.router.pending, 1)
 
+    def test_abandoned(self) -> None:
+        """
+        The outcomes hear for how long a dial had gone on when its app gave up, though nobody knew
+        the flow.
+        """
+        for seconds in (4.0, 7.0, 1.0):
+            self.engine.abandon(self.engine.request().flow.id, seconds)
+        self.engine.tellStood()
+        self.assertEqual(self.heard, [("abandoned", 7.0)])
+
     def test_withdrawn(self) -> None:
         """
         Once they are withdrawn the next flow is judged; those that were dialled before go on, by
