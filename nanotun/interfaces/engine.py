@@ -294,6 +294,7 @@ class IPacketEngine(Interface):
         @param seconds: how long it is valid; infinity for until L{withdraw}.
         @return: the standing decision's number, for L{IFlowHandler.stood} and
             L{IFlowHandler.standingEnded}.  0 if the engine has no room for it, or is stopped.
+        @raise OSError: the engine does not take the plan.
         """
 
     def withdraw() -> None:

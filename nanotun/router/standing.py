@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from nanotun.flow import Decision, Endpoint, Flow
 from nanotun.interfaces import DialPlan, IGateway, IJudge, INames, IPacketEngine, IUpstream
@@ -61,6 +62,8 @@ class StandingDecisions:
     @param pins: whether the names have to be told that addresses are in use.
     @param joined: called with the number of flows that were joined.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -116,8 +119,13 @@ class StandingDecisions:
             return
         if len(self._current) >= self._limit:
             self.withdraw()
-        number = self._engine.stand(destination, key[1], plan, seconds)
+        try:
+            number = self._engine.stand(destination, key[1], plan, seconds)
+        except OSError as error:
+            self._log.debug("The engine takes no decision: {error}", error=error)
+            number = 0
         if not number:
+            self._seen[key] = now + RENEWAL
             return
         self._current[key] = number, now + min(seconds, RENEWAL)
         pinned = destination.host if self._pins else ""

@@ -164,12 +164,27 @@ class StandingTests(StandingCase):
 
     def test_noRoom(self) -> None:
         """
-        If the engine takes no decision, everything goes on without.
+        If the engine takes no decision, or not this one, everything goes on without, and it is
+        asked again after a while.
         """
-        self.patch(self.engine, "stand", lambda *_: 0)
-        for _ in range(3):
-            self.ask()
-        self.assertEqual(self.router.report()["paths"]["engine"], 3)
+        asked: list[Endpoint] = []
+
+        def stand(destination: Endpoint, *_: object) -> int:
+            asked.append(destination)
+            if destination == FAKE:
+                raise OSError(errno.EINVAL, "no such course")
+            return 0
+
+        self.patch(self.engine, "stand", stand)
+        for destination in (WEB, FAKE):
+            for _ in range(4):
+                self.ask(destination)
+            self.clock.advance(standing.RENEWAL)
+            self.ask(destination)
+            self.assertEqual(asked, [destination] * 2)
+            asked.clear()
+        self.assertEqual(self.router.report()["paths"]["engine"], 10)
+        self.assertEqual(self.router.dialling.standing.known, {})
 
     def test_renewed(self) -> None:
         """
