@@ -73,6 +73,8 @@ class EventReader:
         self._other = other
         self._crowded = crowded
         self._events = abi.EventBuffer(DRAIN_BATCH)
+        # Whether that was asked for since the last events were read.
+        self._stoodTold = False
 
     def close(self) -> None:
         """The stack is about to be closed: read nothing more."""
@@ -110,6 +112,8 @@ class EventReader:
             # Read once for all of these, and before any is decoded: decoding the addresses
             # of an end costs more than everything else that Python does for it.
             unread = None if handler.followsFlows else abi.NS_EVENT_CLOSED
+            # Whatever was counted before any of these happened is there by now.
+            self._stoodTold = False
             for event in events.unpack(count):
                 if event[3] == unread:
                     continue
@@ -181,7 +185,7 @@ class EventReader:
             request = FlowRequest(flow, self._decisions)
         if standing:
             # Each is counted before it is told that it failed.
-            dials.tellStood(handler)
+            self._tellStood(handler)
         if kind == abi.NS_EVENT_DIAL_SILENT:
             if request is not None:
                 dials.requests[flow.id] = request
@@ -195,10 +199,16 @@ class EventReader:
         else:
             handler.flowDialEnded(request, end, standing)
 
+    def _tellStood(self, handler: IFlowHandler) -> None:
+        """Tell what was counted for standing decisions, once for all events that were read."""
+        if not self._stoodTold:
+            self._stoodTold = True
+            self._dials.tellStood(handler)
+
     def _heard(self, kind: int, number: int, error: int, handler: IFlowHandler) -> None:
         """An event that is about no flow of its own."""
         if kind in (abi.NS_EVENT_STOOD, abi.NS_EVENT_STANDING_ENDED):
-            self._dials.tellStood(handler)
+            self._tellStood(handler)
             if kind == abi.NS_EVENT_STANDING_ENDED:
                 handler.standingEnded(number)
         else:

@@ -105,6 +105,7 @@ class FakeLibrary:
 
     def ns_stood(self, handle: int, array: Any, capacity: int) -> int:
         """Move records."""
+        self.calls.append(("ns_stood", handle))
         batch, self.stood = self.stood[:capacity], self.stood[capacity:]
         for index, record in enumerate(batch):
             array[index] = abi.ns_stood(**record)

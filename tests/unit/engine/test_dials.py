@@ -308,6 +308,19 @@ class StandTests(DialCase):
             self.assertEqual([each[0] for each in self.handler.dials], ["stood", told])
         self.assertEqual(self.handler.dials[1], ("over", 70))
 
+    def test_orderOfMany(self) -> None:
+        """
+        The library is asked once for what tens of thousands of decisions have done that are over.
+        """
+        self.library.stood = [{"number": n, "decided": 1} for n in (70, 71)]
+        self.readEvents(*(event(abi.NS_EVENT_STANDING_ENDED, n) for n in range(70, 90)))
+        told = [each[0] for each in self.handler.dials]
+        self.assertEqual(told, ["stood"] * 2 + ["over"] * 20)
+        self.assertEqual(len(self.library.named("ns_stood")), 1)
+        self.library.stood = [{"number": 95, "decided": 1}]
+        self.readEvents(event(abi.NS_EVENT_STANDING_ENDED, 95))
+        self.assertEqual([each[0] for each in self.handler.dials[-2:]], ["stood", "over"])
+
     def test_newRequest(self) -> None:
         """
         A flow that the handler does not know comes with a request of its own, the same one each
