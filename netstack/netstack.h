@@ -35,7 +35,9 @@
 
 /* ns_event.kind */
 #define NS_EVENT_TCP_REQUEST 1 /* a SYN waits for ns_join, ns_refuse or ns_drop */
-#define NS_EVENT_ABANDONED 2   /* the app gave up before the decision, or the flow made way for another; the id is gone */
+#define NS_EVENT_ABANDONED 2   /* the app gave up before the decision, or the flow made way for another; the id is gone.  error
+                                * EMFILE: its dial was good, but too many flows are joined (the app hears nothing and
+                                * tries again); told of flows of standing decisions, too */
 #define NS_EVENT_CLOSED 3      /* a joined flow ended; error is 0 or the errno that ended it */
 #define NS_EVENT_DEVICE_RETURNED 4 /* a lent device is the caller's to read again */
 #define NS_EVENT_UDP_REQUEST 5 /* datagrams wait for ns_attach, ns_serve, ns_refuse or ns_drop */

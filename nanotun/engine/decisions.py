@@ -22,15 +22,15 @@ class Decisions:
     request may outlive its stack.
 
     @ivar dials: those that the stack makes by itself; closed with this.
-    @param flowLimit: how many flows the stack joins, for the error that says so.
+    @ivar flowLimit: how many flows the stack joins, for the error that says so.
     """
 
-    __slots__ = ("_flowLimit", "_handle", "_library", "_sniffs", "dials")
+    __slots__ = ("_handle", "_library", "_sniffs", "dials", "flowLimit")
 
     def __init__(self, library: abi.NativeLibrary, handle: int, flowLimit: int) -> None:
         self._library: abi.NativeLibrary | None = library
         self._handle = handle
-        self._flowLimit = flowLimit
+        self.flowLimit = flowLimit
         self.dials = Dials(library, handle)
         # By a flow's id: fires with its name.
         self._sniffs: dict[int, Deferred[str]] = {}
@@ -56,7 +56,7 @@ class Decisions:
         if result == -errno.ENOENT:
             return False
         if result == -errno.EMFILE:
-            raise FlowLimitError(self._flowLimit)
+            raise FlowLimitError(self.flowLimit)
         abi.check(result, "ns_join")
         return True
 

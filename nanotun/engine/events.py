@@ -7,6 +7,7 @@ once per connection: keep it short.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from socket import AF_INET, AF_INET6, inet_ntop
@@ -142,6 +143,8 @@ class EventReader:
         if kind == abi.NS_EVENT_ABANDONED:
             self._dials.requests.pop(flowID, None)
             handler.flowAbandoned(flowID)
+            if error == errno.EMFILE:
+                handler.flowLimitReached(self._decisions.flowLimit)
             return
         if kind == abi.NS_EVENT_SNIFFED:
             self._decisions.flowSniffed(flowID)

@@ -157,6 +157,12 @@ class IFlowHandler(Interface):
         on it.  The id is invalid now.
         """
 
+    def flowLimitReached(limit: int) -> None:
+        """
+        The engine has dialled for a flow and cannot join it, because so many are joined already.
+        The app hears nothing and asks again; L{flowAbandoned} was called for the flow.
+        """
+
     def flowClosed(end: FlowEnd) -> None:
         """A joined flow ended.  Called only while L{followsFlows} is true."""
 

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
+from nanotun.errors import FlowLimitError
 from nanotun.flow import Decision, Flow, FlowEnd, Refusal, Verdict
 from nanotun.interfaces import (
     Connection,
@@ -105,6 +106,10 @@ class FlowRouter:
             self._said,
             self._log,
         )
+        # See L{IFlowHandler}.
+        self.flowJoined = self.dialling.joined
+        self.stood = self.dialling.standing.stood
+        self.standingEnded = self.dialling.standing.ended
         self._engine = engine
         self._stopped = False
         self.configure(judge, upstreams, logFlows, script, judgesAgain)
@@ -215,9 +220,9 @@ class FlowRouter:
         if self.dialling.abandoned(flowID) and self.logFlows:
             self._log.debug("Flow {flow} was given up by the app, or made way", flow=flowID)
 
-    def flowJoined(self, flowID: int, seconds: float, address: int) -> None:
-        """See L{IFlowHandler.flowJoined}."""
-        self.dialling.joined(flowID, seconds, address)
+    def flowLimitReached(self, limit: int) -> None:
+        """See L{IFlowHandler.flowLimitReached}."""
+        self.trouble.report(str(FlowLimitError(limit)))
 
     def flowDialEnded(self, request: IFlowRequest, end: DialEnd, standing: int) -> None:
         """See L{IFlowHandler.flowDialEnded}."""
@@ -232,22 +237,6 @@ class FlowRouter:
         """See L{IFlowHandler.flowSilent}."""
         if not self._stopped:
             self.dialling.silent(request, standing)
-
-    def stood(
-        self,
-        number: int,
-        decided: int,
-        joined: int,
-        seconds: float,
-        address: int,
-        abandoned: float,
-    ) -> None:
-        """See L{IFlowHandler.stood}."""
-        self.dialling.standing.stood(number, decided, joined, seconds, address, abandoned)
-
-    def standingEnded(self, number: int) -> None:
-        """See L{IFlowHandler.standingEnded}."""
-        self.dialling.standing.ended(number)
 
     def flowClosed(self, end: FlowEnd) -> None:
         """See L{IFlowHandler.flowClosed}."""

@@ -23,6 +23,10 @@ OURS = (KERNEL4.partition("/")[0], KERNEL6.partition("/")[0])
 class NoDials:
     """What an L{IFlowHandler} needs in whose tests the engine dials nothing."""
 
+    def flowLimitReached(self, limit: int) -> None:
+        """See L{IFlowHandler.flowLimitReached}."""
+        raise NotImplementedError
+
     def flowJoined(self, flowID: int, seconds: float, address: int) -> None:
         """See L{IFlowHandler.flowJoined}."""
         raise NotImplementedError
@@ -84,7 +88,7 @@ class MemoryDials:
     """
     The dials of L{nanotun.testing.engine.MemoryEngine}, which go on until the test ends them.
 
-    @ivar handler: see there, like C{joined}.
+    @ivar handler: see there, like C{joined} and C{flowLimit}.
     @ivar dialled: flow id to the plan of each dial under way.
     @ivar standing: number to each standing decision that has not ended.
     @ivar dialError: raised by the next dial, if set.
@@ -94,6 +98,7 @@ class MemoryDials:
 
     handler: IFlowHandler | None
     joined: dict[int, tuple[int, bytes]]
+    flowLimit: int
     _waiting: dict[int, Flow]
     _flows: dict[int, Flow]
 
@@ -150,9 +155,17 @@ class MemoryDials:
             self.endDial(flowID, end)
             return far
         self.dropDial(flowID)
-        self._flows[flowID] = self._waiting.pop(flowID)
-        self.joined[flowID] = (fd, leftover)
+        flow = self._waiting.pop(flowID)
         standing = self._standingOf(flowID)
+        if len(self._flows) >= self.flowLimit:
+            os.close(fd)
+            assert self.handler is not None
+            self._endOfStanding(flowID)
+            self.handler.flowAbandoned(flowID)
+            self.handler.flowLimitReached(self.flowLimit)
+            return far
+        self._flows[flowID] = flow
+        self.joined[flowID] = (fd, leftover)
         if standing is not None:
             standing.joined += 1
             standing.took += seconds

@@ -114,6 +114,31 @@ class DialContract(EngineContract):
             end = await self.handler.next(self.handler.ends)
             self.assertEqual(end.flow, request.flow)
 
+    async def test_dialledPastTheLimit(self) -> None:
+        """
+        A leg for which there are too many flows is closed, and the handler is told, whether it
+        knows the flow or not.
+        """
+        destination = self.destinations()[0]
+        for _ in range(self.FLOW_LIMIT - 1):
+            app = self.dial(destination)
+            request = await self.handler.next(self.handler.requests)
+            self.assertTrue(request.join(self.pair()[0]))
+            self.assertEqual(await app.outcome(), 0)
+        _, _, far = await self.dialled()
+        self.engine.stand(destination, True, self.plan(standing=True), math.inf)
+        second = await self.far(self.dial(destination))
+        app = self.dial(destination)
+        third = await self.far(app)
+        outcome = app.outcome()
+        far.answer(GOOD)
+        await self.handler.next(self.handler.joins)
+        for each in (second, third):
+            each.answer(GOOD)
+            self.assertEqual(await self.handler.next(self.handler.limits), self.FLOW_LIMIT)
+            await each.ended()
+        self.assertNoResult(outcome)
+
     async def test_dialHanded(self) -> None:
         """
         Another answer comes back with the connection and the request, which can be decided then:

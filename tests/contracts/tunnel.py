@@ -97,6 +97,7 @@ class WaitingHandler:
         self.silences: list[tuple[IFlowRequest, int]] = []
         self.counts: list[tuple[int, int, int, int]] = []
         self.over: list[int] = []
+        self.limits: list[int] = []
         self._waiters: list[tuple[list[Any], Deferred[Any]]] = []
 
     def flowRequested(self, request: IFlowRequest) -> None:
@@ -120,6 +121,10 @@ class WaitingHandler:
     def flowJoined(self, flowID: int, seconds: float, address: int) -> None:
         """Keep it."""
         self._keep(self.joins, (flowID, address))
+
+    def flowLimitReached(self, limit: int) -> None:
+        """Keep it."""
+        self._keep(self.limits, limit)
 
     def flowDialEnded(self, request: IFlowRequest, end: DialEnd, standing: int) -> None:
         """Keep it."""

@@ -157,12 +157,26 @@ func (d *flowDial) Ended(end *dial.Result) {
 	}
 	f := e.newFlow(d.waiting.flow, end.FD, leftover)
 	f.Watched, f.dialled = end.Watched, d
-	switch err := e.joinFlow(f, nil); {
-	case err != unix.EMFILE:
-	case f.standing != nil:
-		f.standing.ended()
-	default:
-		e.events.Post(d.waiting.tuple.event(events.Abandoned, d.waiting.flow))
+	if e.joinFlow(f, nil) == unix.EMFILE {
+		d.unwanted(f.standing)
+	}
+}
+
+// unwanted tells of a good dial for whose flow there was no place. It may be one that Python
+// does not know: the user is to hear of the limit even so.
+func (d *flowDial) unwanted(s *standing) {
+	e := d.engine
+	event := d.waiting.tuple.event(events.Abandoned, d.waiting.flow)
+	e.mu.Lock()
+	if !e.quiesced {
+		event.Error = int32(unix.EMFILE)
+	}
+	e.mu.Unlock()
+	if s != nil {
+		s.ended()
+	}
+	if s == nil || event.Error != 0 {
+		e.events.Post(event)
 	}
 }
 

@@ -183,12 +183,41 @@ func TestDialPastTheFlowLimit(t *testing.T) {
 	write(t, ups[0], "go")
 	p.event(events.Joined, 1)
 	write(t, ups[1], "go")
-	if e := p.event(events.Abandoned, 1); e.Flow != p.events(events.TCPRequest)[1].Flow {
+	e := p.event(events.Abandoned, 1)
+	if e.Flow != p.events(events.TCPRequest)[1].Flow || e.Error != int32(unix.EMFILE) {
 		t.Errorf("%+v", e)
 	}
 	expectReset(t, ups[1])
 	if s := p.stats(); s.DropFlowLimit != 1 || s.Pending != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A dial of a standing decision beyond the limit is told, too, though Python does not know the
+// flow; one that is good while everything ends is no such case.
+func TestStandingDialPastTheFlowLimit(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		s := newStandingWorld(t, families()[0], 0)
+		s.client(40001).syn()
+		conn := s.proxy.next()
+		s.do(func(e *Engine) {
+			if ends {
+				e.Quiesce()
+				return
+			}
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.config.FlowLimit = 0
+		})
+		_, err := conn.Write(socksGrants)
+		must(t, err)
+		expectReset(t, conn)
+		if !ends {
+			if e := s.event(events.Abandoned, 1); e.Error != int32(unix.EMFILE) {
+				t.Errorf("%+v", e)
+			}
+		}
+		s.tellsNothing(pick[uint32](ends, events.StandingEnded, events.Abandoned))
 	}
 }
 

@@ -166,6 +166,10 @@ class RecordingHandler:
         """Note it."""
         self.dials.append(("joined", flowID, seconds, address))
 
+    def flowLimitReached(self, limit: int) -> None:
+        """Note it."""
+        self.dials.append(("full", limit))
+
     def flowDialEnded(self, request: IFlowRequest, end: DialEnd, standing: int) -> None:
         """Note it, or raise."""
         if self.failure is not None:

@@ -139,6 +139,19 @@ class PlannedFlowTests(PlannedCase):
         self.assertEqual(self.upstream.cancelled, 1)
         self.assertEqual(self.heard, [("resume", LOST)])
 
+    def test_flowLimit(self) -> None:
+        """
+        If the engine has a leg and may join no more flows, the user hears of the limit once, the
+        app nothing, and nothing is left of the flow.
+        """
+        self.engine.flowLimit = 1
+        for _ in range(3):
+            self.openDial(self.engine.request().flow.id)
+        (line,) = self.lines()
+        self.assertIn("1 connections are open", line)
+        self.assertEqual((self.router.pending, self.router.carried), (0, 1))
+        self.assertEqual(self.engine.refused, {})
+
     def test_goneMeanwhile(self) -> None:
         """
         The connection of a dial that ends when its flow is gone is closed.

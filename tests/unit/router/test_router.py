@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyClass, verifyObject
+from zope.interface.verify import verifyObject
 
 from nanotun.errors import (
     AuthenticationError,
@@ -99,7 +99,6 @@ class FlowTests(RouterCase):
         """
         It provides what an engine calls.
         """
-        verifyClass(IFlowHandler, FlowRouter)
         verifyObject(IFlowHandler, self.router)
 
     def test_joined(self) -> None:
