@@ -210,9 +210,12 @@ class WholeTests(SynchronousTestCase):
                 change()
                 self.assertEqual(calls.pop(), "withdrawn")
             marked._known["192.0.2.1"] = 1, 0.0
-            gateway._locality._known["192.0.2.1"] = True, 0.0
+            locality = gateway._locality
+            locality._known["192.0.2.1"] = True, locality._seconds(), locality._changes
+            self.assertTrue(gateway.isLocal("192.0.2.1"))
             watch._heardOf()
-            self.assertEqual((marked._known, gateway._locality._known), ({}, {}))
+            self.assertEqual(marked._known, {})
+            self.assertFalse(gateway.isLocal("192.0.2.1"))
 
     def test_surroundings(self) -> None:
         """
