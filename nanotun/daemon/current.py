@@ -180,7 +180,7 @@ class Maker:
     @param trouble: told of proxies that go down.
     @param around: what judges ask about the network.
     @param recorder: knows who makes each socket.
-    @param changed: see L{Upstreams}.
+    @param changed: see L{Upstreams}; likewise C{settle}.
     """
 
     def __init__(
@@ -191,6 +191,7 @@ class Maker:
         around: Vicinity,
         recorder: Recorder,
         changed: Callable[[], None],
+        settle: Callable[[], None],
     ) -> None:
         self._recorder = recorder
         self._reactor = reactor
@@ -198,6 +199,7 @@ class Maker:
         self._trouble = trouble
         self._around = around
         self._changed = changed
+        self._settle = settle
 
     def make(
         self,
@@ -223,6 +225,7 @@ class Maker:
             self._around.marked.leadsIn,
             gateway.isLocal,
             changed=self._changed,
+            settle=self._settle,
         )
         owners = ownersFor(settings, self._reactor, self._recorder, before, script)
         lists = readLists(settings, os.geteuid(), known)

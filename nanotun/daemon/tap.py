@@ -171,6 +171,7 @@ def makeTunnel(
             isLocal,
             known,
             changed=lambda: router.withdraw(),
+            settle=engine.tellStood,
         )
         owners = None if inCell else ownersFor(settings, reactor, recorder, script=script)
         # Before twistd forks, so that both processes share the memory.
@@ -231,7 +232,8 @@ def makeService(options: Options) -> IService:
     tunnel = makeTunnel(settings, opener, reactor, inCell=False, script=script)
     around, engine, gateway, current, router, device, recorder, standing, system = tunnel
     current = current._replace(script=script)
-    maker = Maker(reactor, gateway, router.trouble, around, recorder, router.withdraw)
+    changed, settle = router.withdraw, engine.tellStood
+    maker = Maker(reactor, gateway, router.trouble, around, recorder, changed, settle)
     root = LoggedService(logOptions(settings), twistd, reactor)
     end = partial(exitWith, reactor)
     ending = makeEnding(os.environ)

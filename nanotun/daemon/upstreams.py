@@ -67,7 +67,7 @@ class Upstreams(MultiService):
         device.
     @param isLocal: whether a literal address is one of this machine's.
     @param known: what the fields of user names stand for, whoever a flow belongs to.
-    @param changed: see L{UpstreamContext}.
+    @param changed: see L{UpstreamContext}; likewise C{settle}.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Upstreams(MultiService):
         isLocal: Callable[[str], bool] = lambda host: True,
         known: Mapping[str, str] | None = None,
         changed: Callable[[], None] = lambda: None,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Opens nothing.
@@ -111,6 +112,7 @@ class Upstreams(MultiService):
             shared={},
             mark=SOCKET_MARK,
             changed=changed,
+            settle=settle,
         )
         made = makeAll(inDialOrder(self._entries), context, self._together)
         self.single = {name: each.single for name, each in made.items()}

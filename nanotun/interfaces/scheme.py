@@ -176,6 +176,8 @@ class UpstreamContext(NamedTuple):
         L{None} if it may not.
     @ivar changed: to be called when a dial plan that was given out as standing may no longer
         hold.
+    @ivar settle: to be called before a fault of a proxy counts: it has the successes told that
+        came before.  Those of standing decisions are told seconds later otherwise.
     @ivar shared: what is worth making once for all upstreams that can use it, by what it is
         made of.  L{None} for nothing in common.
     """
@@ -193,6 +195,7 @@ class UpstreamContext(NamedTuple):
     shared: dict[Any, Any] | None = None
     mark: int | None = None
     changed: Callable[[], None] = lambda: None
+    settle: Callable[[], None] = lambda: None
 
 
 class IScheme(Interface):

@@ -120,7 +120,9 @@ def groupOf(
             trouble,
             logFlows,
             changed=context.changed,
+            settle=context.settle,
         )
     if asks:
-        return SoleUpstream(upstreams[0], reactor, timeout, interval, trouble)
+        settle = context.settle
+        return SoleUpstream(upstreams[0], reactor, timeout, interval, trouble, settle=settle)
     return upstreams[0]

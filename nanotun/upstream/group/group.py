@@ -73,6 +73,7 @@ class GroupUpstream(Service):
     @param chance: a number from 0 to 1, less than 1.
     @param changed: called when a member goes down or comes back, so that no plan stands any
         more.
+    @param settle: see L{nanotun.interfaces.UpstreamContext}.
     """
 
     _log = Logger()
@@ -89,6 +90,7 @@ class GroupUpstream(Service):
         logFlows: bool = False,
         chance: Callable[[], float] = random,
         changed: Callable[[], None] = lambda: None,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
         self.sharesLegs = any(upstream.sharesLegs for upstream in upstreams)
         self.sendsNames = any(upstream.sendsNames for upstream in upstreams)
@@ -99,7 +101,7 @@ class GroupUpstream(Service):
         self._timeout = timeout
         self._tellChange = changed
         self.members = Members(
-            upstreams, POLICIES[policy](chance), clock, chance, trouble, self._changed
+            upstreams, POLICIES[policy](chance), clock, chance, trouble, self._changed, settle
         )
         self._watches = {
             member: Watch(member, self.members, clock, interval, timeout, chance, self._probes)

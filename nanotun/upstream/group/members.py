@@ -26,6 +26,7 @@ class Members:
     @param chance: a number from 0 to 1, for the back-offs.
     @param trouble: told of members that go down.
     @param changed: called with a member that went down or came back.
+    @param settle: see L{nanotun.interfaces.UpstreamContext}.
     """
 
     _log = Logger()
@@ -38,12 +39,14 @@ class Members:
         chance: Callable[[], float],
         trouble: TroubleLog,
         changed: Callable[[Member], None],
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
         delay = backOff(BACKOFF_FIRST, BACKOFF_LIMIT, chance)
         self.all = [Member(upstream, Breaker(delay)) for upstream in upstreams]
         self._policy = policy
         self._clock = clock
         self._changed = changed
+        self._settle = settle
         self._trouble = trouble
         self._unused: list[Member] | None = None
 
@@ -86,6 +89,8 @@ class Members:
         @param atOnce: whether it counts as down without further faults.
         @param lasting: see L{Member}.
         """
+        # What was answered before this fault, and is told only now, must not undo it.
+        self._settle()
         was = member.healthy
         member.fault, member.lasting = reason, lasting
         member.breaker.failed(self._clock.seconds(), atOnce)

@@ -48,8 +48,18 @@ class SoleUpstream(GroupUpstream):
         interval: float,
         trouble: TroubleLog,
         chance: Callable[[], float] = random,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__([upstream], "failover", clock, timeout, interval, trouble, chance=chance)
+        super().__init__(
+            [upstream],
+            "failover",
+            clock,
+            timeout,
+            interval,
+            trouble,
+            chance=chance,
+            settle=settle,
+        )
         self._upstream = upstream
 
     @property

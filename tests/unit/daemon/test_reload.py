@@ -158,7 +158,7 @@ class LiveCase(SynchronousTestCase):
         around = Vicinity(marked, Forwarding(Clock().seconds))
         judge = makeJudge(settings, upstreams, owners, lists.lists, gateway, around, script=script)
         trouble, changed = self.router.trouble, lambda: self.withdrawn.append(1)
-        maker = Maker(Clock(), gateway, trouble, around, recorder, changed)
+        maker = Maker(Clock(), gateway, trouble, around, recorder, changed, lambda: None)
         upstreams.setServiceParent(self.root)
         live = Live(
             options,

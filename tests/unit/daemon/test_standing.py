@@ -193,7 +193,7 @@ class WholeTests(SynchronousTestCase):
     def test_standing(self) -> None:
         """
         A change of the network has everybody forget it, and nothing stands any more; nor does it
-        if an upstream says so, be it of the start or of a reload.
+        if an upstream says so, be it of the start or of a reload; upstreams settle with the engine.
         """
         cell = makeCellService(self.options, MemoryTunOpener(), print)
         for service in (makeService(self.options), cell):
@@ -201,6 +201,9 @@ class WholeTests(SynchronousTestCase):
             router, gateway = parts.router, parts.gateway
             (watch,) = (part for part in parts.after if isinstance(part, NetworkWatch))
             (marked,) = (part for part in parts.before if isinstance(part, MarkedRoute))
+            settles = [router._upstreams._context.settle]
+            settles += [each._maker._settle for each in parts.before if isinstance(each, Live)]
+            self.assertEqual({*settles}, {parts.engine.tellStood})
             calls: list[str] = []
             self.patch(parts.engine, "withdraw", lambda calls=calls: calls.append("withdrawn"))
             changes = [watch._heardOf, router._upstreams._context.changed]

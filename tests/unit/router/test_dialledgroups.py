@@ -11,7 +11,7 @@ from nanotun.errors import ProxyError
 from nanotun.flow import Endpoint, Refusal
 from nanotun.interfaces import DialEnd, DialEndKind
 from nanotun.testing import FakeUpstreams, PlannedFakeUpstream
-from nanotun.upstream.group.breaker import FAULTS
+from nanotun.upstream.group.breaker import FAULTS, BreakerState
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.tries import PATIENCE
 from tests.unit.router.test_router import RouterCase
@@ -37,6 +37,7 @@ class DialledGroupTests(RouterCase):
             30.0,
             self.trouble,
             changed=self.router.withdraw,
+            settle=self.engine.tellStood,
         )
         self.addCleanup(self.trouble.stop)
         self.judge.standing = {WEB.host: math.inf}
@@ -128,6 +129,24 @@ class DialledGroupTests(RouterCase):
         self.assertEqual(self.engine.refused, {flowID: Refusal.RESET})
         self.assertEqual((self.engine.dialled, self.router.pending), ({}, 0))
         self.assertEqual(self.members[1].cancelled, 1)
+
+    def test_settled(self) -> None:
+        """
+        A member that is down stays so, whatever the engine has counted and not told before that.
+        """
+        ports = [Endpoint(WEB.host, port) for port in (80, 443, 8080)]
+        for _ in range(3):
+            for each in ports:
+                self.opened(self.engine.request(each).flow.id)
+        self.assertEqual(self.current(), ports)
+        before = self.router.report()["paths"]["standing"]
+        for each in ports:
+            self.opened(self.engine.request(each).flow.id)
+        member = self.group.members.all[0]
+        self.group.members.failed(member, "It is off.", atOnce=True)
+        self.assertIs(member.breaker.state, BreakerState.OPEN)
+        self.assertEqual((member.fault, self.current()), ("It is off.", []))
+        self.assertEqual(self.router.report()["paths"]["standing"], before + 3)
 
     def test_abandoned(self) -> None:
         """If the app gives up during a silence, all dials are dropped."""

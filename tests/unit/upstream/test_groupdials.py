@@ -186,6 +186,22 @@ class GroupStandingTests(DialsCase):
         group.members.failed(group.members.all[0], "It is off.", atOnce=True)
         self.assertEqual(self.changes, 1)
 
+    def test_settles(self) -> None:
+        """
+        Before a fault counts, those of one member and of several have all told that came before.
+        """
+        groups: list[GroupUpstream] = []
+        told: list[bool] = []
+        context = unmarkedContext(self.clock, TIMEOUT)._replace(
+            settle=lambda: told.append(groups[-1].members.all[0].healthy)
+        )
+        for fakes in (self.fakes, self.fakes[:1]):
+            group = groupOf(fakes, "failover", context, INTERVAL, self.trouble)
+            assert isinstance(group, GroupUpstream)
+            groups.append(group)
+            group.members.failed(group.members.all[0], "It is off.", atOnce=True)
+        self.assertEqual(told, [True, True])
+
     def test_program(self) -> None:
         """A program's plan is that of its own upstream, and never stands."""
         sole = SoleUpstream(self.fakes[0], self.clock, TIMEOUT, INTERVAL, self.trouble)
