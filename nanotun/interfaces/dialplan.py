@@ -50,6 +50,10 @@ class Step(NamedTuple):
     value: bytes = b""
     tail: Tail = Tail.NONE
 
+    def __repr__(self) -> str:
+        # What is sent may hold a password.
+        return f"<Step of {len(self.send)} bytes>"
+
 
 class Course(NamedTuple):
     """
@@ -74,7 +78,6 @@ class Course(NamedTuple):
     steps: tuple[Step, ...] = ()
 
     def __repr__(self) -> str:
-        # The steps may hold a password.
         return f"<Course of {len(self.steps)} steps to {len(self.addresses)} addresses>"
 
 

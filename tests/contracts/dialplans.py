@@ -192,7 +192,7 @@ class DialPlanContract(Base):
         """A password is in the course's steps if anywhere, and no text shows it."""
         for name, plan in self.plans():
             self.assertNotIn(SECRET.encode(), plan.request, name)
-            for shown in (plan, plan.course, plan.outcomes):
+            for shown in (plan, plan.course, plan.course.steps, plan.outcomes):
                 self.assertNotIn(SECRET, repr(shown), name)
 
     def test_opened(self) -> None:
