@@ -35,8 +35,8 @@ STACKS = {"gvisor": abi.NS_STACK_GVISOR, "simple": abi.NS_STACK_SIMPLE}
 #: 64,512 ports towards one proxy anyway.
 FLOW_LIMIT = 65536
 
-#: Joined flows whose app has not completed the handshake.  Each holds a goroutine, an fd and
-#: a connection of the proxy.
+#: Joined flows whose app has not completed the handshake.  Each holds an endpoint, an fd and a
+#: connection of the proxy.
 HALF_OPEN_LIMIT = FLOW_LIMIT // 16
 
 #: Seconds that they may wait: long enough for a SYN-ACK that was lost three times.
