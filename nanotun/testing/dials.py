@@ -224,6 +224,11 @@ class MemoryDials:
             del self._requests[flowID]
             self._silent.discard(flowID)
 
+    def takeBack(self, flowID: int) -> None:
+        """A flow is decided by the handler, and is none of a standing decision's any more."""
+        self.dropDial(flowID)
+        self._endOfStanding(flowID)
+
     def _stands(self, request: MemoryRequest) -> bool:
         """Dial a new flow if there is a standing decision about it."""
         flow = request.flow

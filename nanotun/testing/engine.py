@@ -98,7 +98,7 @@ class MemoryRequest:
     def _decide(self) -> None:
         self._checkUndecided()
         self.decided = True
-        self._engine.dropDial(self.flow.id)
+        self._engine.takeBack(self.flow.id)
 
     def _checkUndecided(self) -> None:
         if self.decided:
@@ -347,8 +347,9 @@ class MemoryEngine(MemoryAssociations, MemoryDials):
     def abandon(self, flowID: int, seconds: float = 0.0) -> None:
         """The app gives up, so long after a dial by a standing decision began."""
         assert self.handler is not None
+        told = flowID in self._silent
         self.vanish(flowID)
-        if not self._endOfStanding(flowID, seconds):
+        if not self._endOfStanding(flowID, 0.0 if told else seconds) or told:
             self.handler.flowAbandoned(flowID)
 
     def say(self, flowID: int, name: str = "") -> None:

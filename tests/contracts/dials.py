@@ -275,3 +275,21 @@ class DialContract(EngineContract):
         self.dial(destination)
         request = await self.handler.next(self.handler.requests)
         self.assertEqual(request.flow.destination, destination)
+
+    async def test_standingDecided(self) -> None:
+        """
+        A flow of a standing decision that the handler has decided, because its dial took long, is
+        the decision's no more.
+        """
+        destination = self.destinations()[0]
+        plan = self.plan(PATIENCE, standing=True)
+        number = self.engine.stand(destination, True, plan, math.inf)
+        app = self.dial(destination)
+        far = await self.far(app)
+        request, standing = await self.handler.next(self.handler.silences)
+        self.assertEqual(standing, number)
+        self.engine.withdraw()
+        self.assertEqual(self.handler.over, [])
+        request.refuse(Refusal.RESET)
+        self.assertEqual(await self.handler.next(self.handler.over), number)
+        await far.ended()

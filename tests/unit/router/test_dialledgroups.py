@@ -155,3 +155,8 @@ class DialledGroupTests(RouterCase):
         self.engine.abandon(flowID)
         self.assertEqual((self.engine.dialled, self.router.pending), ({}, 0))
         self.assertEqual(self.members[1].cancelled, 1)
+
+    def test_abandonedStanding(self) -> None:
+        """The same of a flow that was dialled by a standing decision."""
+        self.stand()
+        self.test_abandoned()
