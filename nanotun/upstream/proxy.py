@@ -161,10 +161,11 @@ class ProxyUpstream:
             begun = Begun(destination, addresses, goodWay.steps)
             return DialPlan(course, request, self._outcomes(begun), standing=True)
         # It does not stand: the next flow may find another connection that waits.
+        greeted = self._courses.of(addresses, goodWay.greeted)
+        assert greeted is not None
         warm, fd, steps = pool.take(), -1, goodWay.steps
         if warm is not None:
-            fd, steps = warm.stream.detach(), goodWay.greeted
-            course = course._replace(steps=steps)
+            fd, steps, course = warm.stream.detach(), goodWay.greeted, greeted
         # After the request is sent: nobody waits for the new connections.
         context.reactor.callLater(0, pool.refill)
         return DialPlan(

@@ -84,6 +84,24 @@ class WaitedTests(PlanCase):
             await self.closed()
             self.scripts.clear()
 
+    async def test_course(self) -> None:
+        """
+        All dials on connections that waited share one course, which is not made for each flow.
+        """
+        courses: list[Any] = []
+        upstream = await self.filled("socks5://{}", (METHOD,))
+        for _ in range(2):
+            if courses:
+                again = await self.filled("socks5://{}", (METHOD,))
+                upstream.pool.idle.extend(again.pool.idle)
+                again.pool.idle.clear()
+            plan = upstream.plan(DESTINATION)
+            os.close(plan.fd)
+            courses.append(plan.course)
+        self.assertIs(*courses)
+        self.clock.advance(0)
+        self.pool.stopService()
+
     async def test_refused(self) -> None:
         """
         A refusal is the same error, and the connection has worked.
