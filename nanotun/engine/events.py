@@ -183,7 +183,7 @@ class EventReader:
     def _dialEvent(self, kind: int, flow: Flow, standing: int, handler: IFlowHandler) -> None:
         """The engine's dial of a flow that waits has ended, or takes long."""
         dials = self._dials
-        request = dials.requests.pop(flow.id, None)
+        request = dials.requests.get(flow.id)
         if request is None and standing:
             request = FlowRequest(flow, self._decisions)
         if standing:
@@ -196,7 +196,8 @@ class EventReader:
             return
         end = dials.endOf(flow.id)
         if end is None:
-            return  # the app has given up
+            return  # the app has given up, or that dial was dropped and there is another one
+        dials.requests.pop(flow.id, None)
         if request is None:
             discard(end.fd)  # the dial was dropped when it had ended
         else:

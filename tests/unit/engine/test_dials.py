@@ -121,6 +121,20 @@ class DialTests(DialCase):
         self.assertEqual(self.library.named("ns_undial"), [(HANDLE, 1)])
         self.request.refuse(Refusal.RESET)
 
+    def test_dialAgain(self) -> None:
+        """
+        The end of a dial that was dropped, which had yet to be read, is not that of the next.
+        """
+        self.request.dial(PLAN)
+        self.request.undial()
+        self.request.dial(PLAN)
+        self.readEvents(event(abi.NS_EVENT_DIAL_ENDED))
+        self.assertEqual(self.handler.dials, [])
+        self.library.dialEnds[1] = HANDED, b""
+        self.readEvents(event(abi.NS_EVENT_DIAL_ENDED))
+        ((kind, found, end, _),) = self.handler.dials
+        self.assertEqual((kind, found, end.kind), ("ended", self.request, DialEndKind.HANDED))
+
     def test_joined(self) -> None:
         """
         A join of the engine arrives with its seconds and the number of the address, and no
