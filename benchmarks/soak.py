@@ -1,9 +1,10 @@
 """
 Tests that take long: C{python -m benchmarks.soak --help}.
 
-  dns     1,000 queries per second for a minute
-  forger  a million forged answers by an attacker who knows the relay's port
-  flows   100,000 UDP flows, each from its own socket, twice
+  dns          1,000 queries per second for a minute
+  forger       a million forged answers by an attacker who knows the relay's port
+  flows        100,000 UDP flows, each from its own socket, twice
+  connections  100,000 TCP connections, 64 at a time, twice
 
 Each prints its findings, and fails if a limit is exceeded.
 """
@@ -12,15 +13,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from benchmarks import load
+from benchmarks.goproxies import FastSocks
 from tests.e2e.case import missing
 from tests.e2e.lab import nameserver, toydns, udp
+from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.nameserver import Unbound
 from tests.e2e.lab.process import LabError
@@ -49,6 +56,8 @@ MEMORY_SECONDS = 5.0
 
 MEMORY_MORE = 10
 """MiB by which memory may grow."""
+
+LOAD_SECONDS = 2.0
 
 THREADS_MORE = 4
 """Threads that Go's runtime may start for itself meanwhile."""
@@ -134,14 +143,44 @@ class Soak:
         daemon = self._daemon(
             proxy=f"socks5://{IPV4.proxy}:{RELAY_PORT}", udpTimeout=f"{UDP_TIMEOUT:g}s"
         )
+        self._twice(daemon, partial(self._pass, world))
+
+    def connections(self) -> None:
+        """Connect, send a byte, receive one and close, through a proxy."""
+        programs = load.compiled(self._directory)
+        self._stack.callback(load.server(self._lab.world, programs, self._directory).stop)
+        proxy = FastSocks(self._lab.proxy, self._directory)
+        self._stack.callback(proxy.stop)
+        daemon = self._daemon(proxy=f"socks5://{IPV4.proxy}:{proxy.port}")
+        argv = [str(programs.tcp), "crr", IPV4.world, str(load.PORT), str(AT_ONCE)]
+
+        def some(count: int) -> int:
+            done = 0.0
+            while done < count:
+                rate = load.measure(self._lab.app, [*argv, f"{LOAD_SECONDS:g}"], LOAD_SECONDS)
+                done += rate["rate"] * LOAD_SECONDS
+            return count
+
+        self._twice(daemon, some)
+        report = json.loads(say("status", "--json", "--run-dir", f"{daemon.directory}/run").stdout)
+        left = report["engine"]["flows"]
+        for name in ("open", "deciding", "halfOpen"):
+            self._expect(left[name] == 0, f"{left[name]} flows left ({name})")
+
+    def _twice(self, daemon: Daemon, some: Callable[[int], int]) -> None:
+        """
+        Do something many times, twice, and see what is left of it.
+
+        @param some: takes how many times, and returns how many of them succeeded.
+        """
         fds, wanted = daemon.fds(), self._given.count
         # The heap reaches its size in the first run; growth after that would be a leak.
-        self._pass(world, wanted)
+        some(wanted)
         self._settle(daemon, fds)
         time.sleep(MEMORY_SECONDS)
         threads, before = daemon.threads(), daemon.rss()
         started = time.monotonic()
-        answered = self._pass(world, wanted)
+        answered = some(wanted)
         seconds = time.monotonic() - started
         peak = daemon.fds()
         self._settle(daemon, fds)
@@ -192,12 +231,14 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("dns", "forger", "flows"))
+    parser.add_argument("what", choices=("dns", "forger", "flows", "connections"))
     parser.add_argument("--stack", choices=("gvisor", "simple"), default="gvisor")
     parser.add_argument("--seconds", type=int, default=60, help="dns: how long")
     parser.add_argument("--rate", type=int, default=1000, help="dns: queries per second")
     parser.add_argument(
-        "--count", type=int, help="forger: answers (1000000); flows: flows (100000)"
+        "--count",
+        type=int,
+        help="forger: answers (1000000); flows, connections: how many (100000)",
     )
     given = parser.parse_args(argv)
     given.count = given.count or (1_000_000 if given.what == "forger" else 100_000)
