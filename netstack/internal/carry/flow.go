@@ -55,6 +55,8 @@ type Flow struct {
 	// Watched says that the loop's epoll knows the socket already, from WatchFor; set before
 	// Start.
 	Watched bool
+	// Wire is what is spoken on the socket, nil for plain bytes; set before Start.
+	Wire Wire
 
 	loop  *Loop
 	fd    int
@@ -110,7 +112,8 @@ const NoSocket = -1
 // Adopt gives a flow that was made with NoSocket, and was not started, what another such
 // flow was made with. The other one is of no more use.
 func (f *Flow) Adopt(other *Flow) {
-	f.fd, f.leftover, f.HTTP, f.Watched = other.fd, other.leftover, other.HTTP, other.Watched
+	f.fd, f.leftover, f.HTTP = other.fd, other.leftover, other.HTTP
+	f.Watched, f.Wire = other.Watched, other.Wire
 }
 
 // OnLoop has f's loop run call soon, as Loop.Call does.

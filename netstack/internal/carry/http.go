@@ -2,6 +2,7 @@ package carry
 
 import (
 	"bytes"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -57,7 +58,7 @@ func (w *requestWriter) Write(p []byte) (int, error) {
 
 // translateUp is moveUp for a flow whose requests are translated.
 func (f *Flow) translateUp() unix.Errno {
-	w := requestWriter{socketWriter: socketWriter{fd: f.fd}, rewriter: f.HTTP}
+	w := requestWriter{socketWriter: socketWriter{fd: f.fd, wire: f.Wire}, rewriter: f.HTTP}
 	// The endpoint may have nothing more, which would bring a Write.
 	w.flush()
 	errno := f.moveUpBy(&w, &w.socketWriter)
@@ -71,18 +72,34 @@ func (f *Flow) translateUp() unix.Errno {
 // statusLength is the length of the beginning of an answer up to its status.
 const statusLength = len("HTTP/1.1 407")
 
-// firstAnswer looks at the beginning of the first answer, and leaves it in the socket.
+// peek reads the beginning of what comes from the upstream, and leaves it to be moved.
+func (f *Flow) peek(p []byte) (int, unix.Errno) {
+	if f.Wire == nil {
+		n, _, err := unix.Recvfrom(f.fd, p, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		if err != nil {
+			return 0, err.(unix.Errno)
+		}
+		return n, 0
+	}
+	n, errno := f.Wire.Read(p)
+	if n > 0 {
+		f.leftover = slices.Clone(p[:n])
+	}
+	return n, errno
+}
+
+// firstAnswer looks at the beginning of the first answer.
 // A 407 would have the app ask its user for a password that is ours.
 func (f *Flow) firstAnswer() unix.Errno {
 	var start [statusLength]byte
-	n, _, err := unix.Recvfrom(f.fd, start[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	if err == unix.EAGAIN {
+	n, errno := f.peek(start[:])
+	if errno == unix.EAGAIN {
 		return unix.EAGAIN
 	}
 	// What is not whole is not looked at again, and a socket that failed fails
 	// again where it is read.
 	f.answered = true
-	if err == nil && n == statusLength && bytes.HasPrefix(start[:], []byte("HTTP/1.")) && bytes.HasSuffix(start[:], []byte(" 407")) {
+	if errno == 0 && n == statusLength && bytes.HasPrefix(start[:], []byte("HTTP/1.")) && bytes.HasSuffix(start[:], []byte(" 407")) {
 		f.refused = plainhttp.Login
 		return unix.EPROTO
 	}

@@ -39,7 +39,7 @@ func (f *Flow) moveUp() unix.Errno {
 	if f.HTTP != nil {
 		return f.translateUp()
 	}
-	w := socketWriter{fd: f.fd}
+	w := socketWriter{fd: f.fd, wire: f.Wire}
 	return f.moveUpBy(&w, &w)
 }
 
@@ -53,11 +53,7 @@ func (f *Flow) moveUpBy(writer io.Writer, w *socketWriter) unix.Errno {
 			f.askedAt = time.Duration(f.active.Load())
 		}
 		if w.errno == unix.EAGAIN {
-			f.upBlocked = true
-			if !f.roomWatched {
-				f.roomWatched = true
-				f.loop.watchRoom(f)
-			}
+			f.blockUp()
 			return 0
 		}
 		if w.errno != 0 {
@@ -67,11 +63,16 @@ func (f *Flow) moveUpBy(writer io.Writer, w *socketWriter) unix.Errno {
 		switch err.(type) {
 		case nil:
 		case *tcpip.ErrWouldBlock:
+			f.flushed()
 			return 0
 		case *tcpip.ErrClosedForReceive:
 			// The app's FIN: pass it on. It fails only if the upstream
 			// is gone, which the other direction will find.
-			_ = unix.Shutdown(f.fd, unix.SHUT_WR)
+			if f.Wire == nil {
+				_ = unix.Shutdown(f.fd, unix.SHUT_WR)
+			} else if f.Wire.CloseWrite(); !f.flushed() {
+				return 0 // comes back when there is room
+			}
 			f.upDone = true
 			f.noteHalfClosed()
 			return 0
@@ -81,14 +82,47 @@ func (f *Flow) moveUpBy(writer io.Writer, w *socketWriter) unix.Errno {
 	}
 }
 
+// blockUp has nothing read from the app until the socket takes more.
+func (f *Flow) blockUp() {
+	f.upBlocked = true
+	if !f.roomWatched {
+		f.roomWatched = true
+		f.loop.watchRoom(f)
+	}
+}
+
+// flushed tells whether the socket has taken everything that was written.
+func (f *Flow) flushed() bool {
+	if f.Wire == nil {
+		return true
+	}
+	switch errno := f.Wire.Flush(); errno {
+	case 0:
+		return true
+	case unix.EAGAIN:
+		f.blockUp()
+	default:
+		f.lose(errno)
+	}
+	return false
+}
+
 // socketWriter writes to a non-blocking socket and remembers why it stopped.
 type socketWriter struct {
 	fd    int
+	wire  Wire
 	errno unix.Errno
 }
 
 func (w *socketWriter) Write(p []byte) (int, error) {
 	done := 0
+	if w.wire != nil {
+		n, errno := w.wire.Write(p)
+		if w.errno = errno; errno != 0 {
+			return n, errno
+		}
+		return n, nil
+	}
 	for done < len(p) {
 		// MSG_NOSIGNAL: a SIGPIPE would reach Python's process.
 		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(w.fd), uintptr(unsafe.Pointer(&p[done])),
@@ -128,6 +162,7 @@ func (f *Flow) moveDown() unix.Errno {
 			if errno := f.firstAnswer(); errno != 0 {
 				return blocked(errno)
 			}
+			continue // what was looked at may have become a leftover
 		}
 		n, errno := f.readAndWrite()
 		if errno != 0 {
@@ -186,6 +221,9 @@ func (f *Flow) write(p []byte) (int, unix.Errno) {
 // readAndWrite moves one read's worth; 0 is the upstream's FIN.
 func (f *Flow) readAndWrite() (int, unix.Errno) {
 	f.emptySocket = false
+	if f.Wire != nil {
+		return f.readWire()
+	}
 	if f.bulk {
 		if unread, err := unix.IoctlGetInt(f.fd, unix.TIOCINQ); err == nil && unread > smallRead {
 			return f.readBulk(min(unread, readSize))
