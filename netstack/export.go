@@ -1,6 +1,6 @@
 // Package main is the C ABI of netstack.h, and nothing else.
 //
-// Every function recovers from panics. No other file uses cgo.
+// Every function recovers from panics. No other package uses cgo.
 package main
 
 /*

@@ -27,7 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NS_ABI_VERSION 6
+#define NS_ABI_VERSION 7
 
 /* ns_config.stack */
 #define NS_STACK_GVISOR 1 /* the whole of gVisor's netstack */
@@ -69,6 +69,11 @@
 
 /* ns_dialled.step while there is no connection */
 #define NS_DIAL_CONNECTING 65535
+
+/* What was wrong with TLS, see ns_secure */
+#define NS_FLAW_UNTRUSTED 1 /* the certificate is not trusted */
+#define NS_FLAW_NO_TLS 2    /* the other side does not speak TLS, or none of ours */
+#define NS_FLAW_ENDED 3     /* the connection ended; of a reset there is the errno's name for a reason */
 
 /* What follows the fixed bytes of an answer, see ns_course */
 #define NS_TAIL_NONE 0
@@ -287,8 +292,8 @@ int ns_end(int64_t handle, uint64_t *flows, size_t count);
 /* Keeps a course, what the dials of an upstream have in common, and returns its number.  In
  * this machine's byte order and without padding, blob is
  *   uint32 mark (0: none), milliseconds for a dial, TCP_USER_TIMEOUT in milliseconds (0: not
- *   set), milliseconds until NS_EVENT_DIAL_SILENT (0: never); uint16 number of addresses (1 to
- *   64), number of steps (0 to 16);
+ *   set), milliseconds until NS_EVENT_DIAL_SILENT (0: never), number of ns_tls (0: no TLS);
+ *   uint16 number of addresses (1 to 64), number of steps (0 to 16);
  *   each address: uint16 family, length; so many bytes of a struct sockaddr for connect(2);
  *   each step: uint8 own, tail (NS_TAIL_...); uint16 length of send, length of the fixed
  *   bytes of the answer, 0; then send, and mask and value of the fixed bytes.
@@ -298,7 +303,8 @@ int ns_end(int64_t handle, uint64_t *flows, size_t count);
  * the answer, with its fixed bytes, is the head of an HTTP/1 answer of 2xx.  Without fixed bytes
  * and tail there is no answer.  Bytes behind an answer belong to the next one if nothing is to be
  * sent before; behind the last one they go to the app.  Everything else, and more than
- * 64 KiB, is NS_DIAL_HANDED.
+ * 64 KiB, is NS_DIAL_HANDED.  With TLS its message comes first of all that is received, see
+ * ns_secure, and all steps are inside; the connection of NS_DIAL_HANDED is a lent one then.
  * -EINVAL: it is not by the letter. */
 int ns_course(int64_t handle, void *blob, size_t length);
 
@@ -338,6 +344,25 @@ int ns_withdraw(int64_t handle);
 /* Moves what was counted for standing decisions to the array, and returns how many there
  * were; call it until they are less than capacity. */
 int ns_stood(int64_t handle, struct ns_stood *array, uint32_t capacity);
+
+/* Keeps a configuration of TLS and returns its number; the same one has the same number, and stays
+ * for as long as the process.  authorities: PEM with the certificates to trust; empty for the
+ * system's.  insecure: 1 to trust any certificate.  host: the name or address that the certificate
+ * has to be for; a name is sent as well.  protocols: to offer (ALPN), with commas between them.
+ * -EINVAL: there is no certificate in authorities. */
+int ns_tls(void *authorities, size_t length, uint32_t insecure, char *host, char *protocols);
+
+/* Begins TLS on a connected stream socket, or in what it was lent for, and returns the end of a
+ * socket pair that is lent for what is inside.  The library owns fd from now on, also if the
+ * call fails.  early: what was received on it already.  The first to be read from the end is a
+ * message: 0 once the handshake is done; or NS_FLAW_..., a byte with a length, and so many bytes
+ * of a reason, before the end.  Whoever closes a lent end closes the connection; ns_join and
+ * ns_dial, given a lent end, take the connection itself, with all that is on the way.
+ * -EINVAL: there is no such configuration.  Else -errno: no socket pair could be made. */
+int ns_secure(int fd, uint32_t tls, void *early, size_t length);
+
+/* Duplicates the socket that a lent end leads to.  -ENOENT: it is no lent end. */
+int ns_lent_socket(int fd);
 
 /* For tests: runs the steps of a course, from first on, on bytes that were received all at once.
  * Returns the state: 0 more is needed, 1 it was good, and used is where the handshake ended, 2 it is

@@ -33,7 +33,7 @@ from typing import Any
 from nanotun.errors import EngineError
 from nanotun.flow import Endpoint, Stats
 
-NS_ABI_VERSION = 6
+NS_ABI_VERSION = 7
 
 NS_STACK_GVISOR = 1
 NS_STACK_SIMPLE = 2
@@ -63,6 +63,10 @@ NS_DIAL_NO_SOCKET = 5
 NS_DIAL_GENERAL = 6
 
 NS_DIAL_CONNECTING = 65535
+
+NS_FLAW_UNTRUSTED = 1
+NS_FLAW_NO_TLS = 2
+NS_FLAW_ENDED = 3
 
 NS_TAIL_NONE = 0
 NS_TAIL_SOCKS_ADDRESS = 1
@@ -251,6 +255,9 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ),
     ("ns_withdraw", c_int, (c_int64,)),
     ("ns_stood", c_int, (c_int64, POINTER(ns_stood), c_uint32)),
+    ("ns_tls", c_int, (c_void_p, c_size_t, c_uint32, c_char_p, c_char_p)),
+    ("ns_secure", c_int, (c_int, c_uint32, c_void_p, c_size_t)),
+    ("ns_lent_socket", c_int, (c_int,)),
     (
         "ns_rehearse",
         c_int,
@@ -345,6 +352,9 @@ class NativeLibrary:
     ns_stand: Callable[[int, Any, int, int, bytes, int, int], int]
     ns_withdraw: Callable[[int], int]
     ns_stood: Callable[[int, Any, int], int]
+    ns_tls: Callable[[bytes, int, int, bytes, bytes], int]
+    ns_secure: Callable[[int, int, bytes, int], int]
+    ns_lent_socket: Callable[[int], int]
     ns_rehearse: Callable[[bytes, int, int, bytes, int, bytes, int, Any, int, Any], int]
     ns_refuse: Callable[[int, int, int], int]
     ns_drop: Callable[[int, int], int]

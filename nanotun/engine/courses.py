@@ -15,7 +15,7 @@ from nanotun.interfaces import Course
 #: told again costs some microseconds.
 COURSES_LIMIT = 1024
 
-_COURSE = struct.Struct("=IIIIHH")
+_COURSE = struct.Struct("=IIIIIHH")
 _ADDRESS = struct.Struct("=HH")
 _STEP = struct.Struct("=BBHHH")
 _FAMILY = struct.Struct("=H")
@@ -29,6 +29,7 @@ def packed(course: Course) -> bytes:
             round(course.timeout * 1000),
             round(course.stallTime * 1000),
             round(course.patience * 1000),
+            course.tls,
             len(course.addresses),
             len(course.steps),
         )

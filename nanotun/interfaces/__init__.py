@@ -42,6 +42,7 @@ from nanotun.interfaces.scheme import (
     Via,
 )
 from nanotun.interfaces.script import IScript
+from nanotun.interfaces.tls import ITls
 from nanotun.interfaces.upstream import (
     Connection,
     DatagramLeg,
@@ -87,6 +88,7 @@ __all__ = [
     "IPlanned",
     "IScheme",
     "IScript",
+    "ITls",
     "ITunDevice",
     "ITunOpener",
     "IUpstream",

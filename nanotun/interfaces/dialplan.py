@@ -68,6 +68,9 @@ class Course(NamedTuple):
         the kernel likes.
     @ivar patience: seconds after which L{IDialOutcomes.silent} is asked; 0 for never.
     @ivar steps: of the handshake; none if a connected socket is enough.
+    @ivar tls: the number of the configuration of TLS, which comes before the steps
+        (L{nanotun.interfaces.ITls}); 0 for none.  What has become of it is then the first that is
+        received.
     """
 
     addresses: tuple[bytes, ...]
@@ -76,6 +79,7 @@ class Course(NamedTuple):
     stallTime: float = 0.0
     patience: float = 0.0
     steps: tuple[Step, ...] = ()
+    tls: int = 0
 
     def __repr__(self) -> str:
         return f"<Course of {len(self.steps)} steps to {len(self.addresses)} addresses>"

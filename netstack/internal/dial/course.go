@@ -8,10 +8,13 @@
 package dial
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"nanotun/netstack/internal/tlswire"
 )
 
 // Course is what all dials of one upstream share. It does not change.
@@ -20,6 +23,7 @@ type Course struct {
 	timeout   time.Duration
 	stallTime time.Duration // TCP_USER_TIMEOUT; 0: none
 	patience  time.Duration // 0: for ever
+	tls       *tls.Config   // nil: none
 	addresses []address
 	steps     []step
 }
@@ -49,7 +53,7 @@ const (
 )
 
 const (
-	courseHeader  = 20
+	courseHeader  = 24
 	addressHeader = 4
 	stepHeader    = 8
 
@@ -86,9 +90,14 @@ func Parse(blob []byte) (*Course, error) {
 		mark:    int(order.Uint32(header)),
 		timeout: milliseconds(4), stallTime: milliseconds(8), patience: milliseconds(12),
 	}
-	addresses, steps := int(order.Uint16(header[16:])), int(order.Uint16(header[18:]))
+	addresses, steps := int(order.Uint16(header[20:])), int(order.Uint16(header[22:]))
 	if c.timeout == 0 || addresses == 0 || addresses > addressLimit || steps > stepLimit {
 		return nil, unix.EINVAL
+	}
+	if number := order.Uint32(header[16:]); number != 0 {
+		if c.tls = tlswire.Numbered(number); c.tls == nil {
+			return nil, unix.EINVAL
+		}
 	}
 	for range addresses {
 		a, ok := r.address()

@@ -14,6 +14,7 @@ import (
 type blob struct {
 	mark                         uint32
 	timeout, stallTime, patience time.Duration
+	tls                          uint32
 	addresses                    [][]byte
 	steps                        []step
 }
@@ -24,6 +25,7 @@ func (b *blob) bytes() []byte {
 	for _, d := range []time.Duration{b.timeout, b.stallTime, b.patience} {
 		p = order.AppendUint32(p, uint32(d/time.Millisecond))
 	}
+	p = order.AppendUint32(p, b.tls)
 	p = order.AppendUint16(p, uint16(len(b.addresses)))
 	p = order.AppendUint16(p, uint16(len(b.steps)))
 	for _, a := range b.addresses {

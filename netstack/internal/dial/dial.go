@@ -7,6 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nanotun/netstack/internal/carry"
+	"nanotun/netstack/internal/lent"
+	"nanotun/netstack/internal/tlswire"
 )
 
 // Kind is how a dial ended, as in netstack.h.
@@ -34,6 +36,7 @@ type Result struct {
 	Address  int        // the number of the last one that was tried
 	FD       int        // of Opened and HandedOn, the owner's now; else -1
 	Watched  bool       // of Opened: the loop's epoll knows FD, see carry.Flow
+	Wire     carry.Wire // of Opened: what is spoken on FD, or nil
 	Received []byte     // everything; of Opened what is left over
 	Took     time.Duration
 }
@@ -70,6 +73,9 @@ type Dial struct {
 	problem Kind          // of the last address
 	errno   unix.Errno    // the same, or what sending failed with
 	unsent  []byte
+
+	handshake *tlswire.Handshake // under way, and uses fd
+	wire      *tlswire.Wire      // nil: none, or not yet
 }
 
 // New makes a dial that Start begins. What is sent for a step with the flow's own bytes is
@@ -95,7 +101,8 @@ func (d *Dial) Start() {
 func (d *Dial) StartOn(fd, first int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.fd = fd
+	leg := lent.Reclaim(fd)
+	d.fd, d.wire = leg.FD, leg.Wire
 	if d.over {
 		d.letGo()
 		return
@@ -103,6 +110,10 @@ func (d *Dial) StartOn(fd, first int) {
 	d.began = carry.Clock()
 	d.waited = true
 	d.talk(first)
+	if len(leg.Leftover) > 0 && !d.over {
+		d.machine.Receive(leg.Leftover[:min(len(leg.Leftover), d.machine.Room())])
+		d.goOn()
+	}
 	d.watch()
 }
 
@@ -132,8 +143,12 @@ func (d *Dial) letGo() {
 	if d.watched {
 		d.loop.Unwatch(d.fd)
 	}
-	Close(d.fd)
-	d.fd, d.watched = -1, false
+	if d.handshake == nil {
+		Close(d.fd)
+	} else {
+		d.handshake.Drop() // secured closes it
+	}
+	d.fd, d.watched, d.handshake = -1, false, nil
 }
 
 // connect tries the addresses from the current one on, until one is under way.
@@ -179,6 +194,10 @@ func (d *Dial) failed(errno unix.Errno) {
 func (d *Dial) talk(first int) {
 	d.talks, d.errno = true, 0
 	d.machine.Begin(d.course, d.request, first)
+	if d.course.tls != nil && d.wire == nil {
+		d.secure()
+		return
+	}
 	d.goOn()
 }
 
@@ -221,6 +240,13 @@ func (d *Dial) Ready(events uint32) {
 	} else if len(d.unsent) > 0 {
 		d.goOn()
 	}
+	if d.handshake != nil {
+		d.handshake.Ready()
+		return
+	}
+	if d.wire != nil {
+		_ = d.wire.Flush()
+	}
 	const reads = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
 	if events&reads != 0 || d.errno != 0 {
 		d.read(events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0)
@@ -241,7 +267,7 @@ func (d *Dial) read(ends bool) {
 			d.lost(d.errno)
 			return
 		}
-		n, errno := carry.ReadSocket(d.fd, room)
+		n, errno := d.receive(room)
 		switch {
 		case errno == unix.EAGAIN && d.errno == 0:
 			return
@@ -254,7 +280,7 @@ func (d *Dial) read(ends bool) {
 		}
 		d.machine.Receive(room[:n])
 		d.goOn()
-		if n < len(room) && !ends && d.errno == 0 {
+		if n < len(room) && !ends && d.errno == 0 && d.wire == nil {
 			return // there is no more
 		}
 	}
@@ -269,12 +295,14 @@ func (d *Dial) goOn() {
 		d.unsent = out
 	}
 	if len(d.unsent) > 0 {
-		n, errno := send(d.fd, d.unsent)
+		n, errno := d.send(d.unsent)
 		d.unsent = d.unsent[n:]
 		switch {
 		case errno == unix.EAGAIN:
 			d.awaitRoom()
-			return
+			if len(d.unsent) > 0 {
+				return
+			}
 		case errno != 0:
 			// What the other side said before it closed is to be read.
 			d.unsent, d.errno = nil, errno
@@ -307,6 +335,9 @@ func (d *Dial) good() {
 		_ = d.course.limitStall(d.fd)
 	}
 	result := Result{Kind: Opened, FD: d.fd, Watched: d.watched, Received: d.machine.Leftover()}
+	if d.wire != nil {
+		result.Wire = d.wire
+	}
 	if d.watched {
 		d.loop.Unwatch(d.fd)
 	}
@@ -318,6 +349,12 @@ func (d *Dial) handOn() {
 	result := Result{Kind: HandedOn, FD: d.fd, Received: d.machine.Received()}
 	if d.watched {
 		d.loop.Dismiss(d.fd)
+	}
+	if d.wire != nil {
+		var err error
+		if result.FD, err = lent.Lend(d.fd, d.wire); err != nil {
+			result = Result{Kind: NoSocket, Error: errnoOf(err)}
+		}
 	}
 	d.fd, d.watched = -1, false
 	d.end(&result)

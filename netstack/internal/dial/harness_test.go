@@ -1,18 +1,21 @@
 package dial
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"nanotun/netstack/internal/carry"
+	"nanotun/netstack/internal/lent"
 )
 
 // waitLimit bounds every wait of a test.
@@ -41,6 +44,16 @@ func openFDs(t *testing.T) int {
 	return len(entries)
 }
 
+// openLent opens what lent ends keep for ever.
+var openLent = sync.OnceFunc(func() {
+	fds, _ := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	end, _ := lent.Secure(fds[0], nil, &tls.Config{InsecureSkipVerify: true})
+	_ = unix.Close(fds[1])
+	file := os.NewFile(uintptr(end), "end")
+	_, _ = io.Copy(io.Discard, file)
+	_ = file.Close()
+})
+
 // bench is a loop with a dial, and its owner.
 type bench struct {
 	t      *testing.T
@@ -54,6 +67,7 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	_, _ = net.LookupPort("tcp", "http") // what the process opens once
+	openLent()
 	before := openFDs(t)
 	loop, err := carry.NewLoop(time.Hour)
 	must(t, err)

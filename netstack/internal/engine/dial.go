@@ -156,7 +156,7 @@ func (d *flowDial) Ended(end *dial.Result) {
 		leftover = end.Received
 	}
 	f := e.newFlow(d.waiting.flow, end.FD, leftover)
-	f.Watched, f.dialled = end.Watched, d
+	f.Watched, f.Wire, f.dialled = end.Watched, end.Wire, d
 	if e.joinFlow(f, nil) == unix.EMFILE {
 		d.unwanted(f.standing)
 	}

@@ -43,6 +43,7 @@ func (p *proxy) course(timeout, patience time.Duration) []byte {
 	b = order.AppendUint32(b, uint32(timeout.Milliseconds()))
 	b = order.AppendUint32(b, 0)
 	b = order.AppendUint32(b, uint32(patience.Milliseconds()))
+	b = order.AppendUint32(b, 0)
 	b = order.AppendUint16(b, 1)
 	b = order.AppendUint16(b, 2)
 	b = order.AppendUint16(b, unix.AF_INET)

@@ -8,6 +8,7 @@ import (
 
 	"nanotun/netstack/internal/carry"
 	"nanotun/netstack/internal/events"
+	"nanotun/netstack/internal/lent"
 	"nanotun/netstack/internal/plainhttp"
 )
 
@@ -47,8 +48,8 @@ func (e *Engine) full(here bool) bool {
 	return len(e.joined)+len(e.opening) >= limit || !here && e.others >= limit-limit/reserve
 }
 
-// Join completes the handshake with the app and carries the flow over fd, which
-// it owns from here on. EMFILE: there are too many flows; the app hears nothing
+// Join completes the handshake with the app and carries the flow over fd, or what that was
+// lent for, which it owns from here on. EMFILE: there are too many flows; the app hears nothing
 // and tries again.
 func (e *Engine) Join(flow uint64, fd int, leftover []byte) error {
 	return e.join(flow, fd, leftover, nil)
@@ -63,8 +64,13 @@ func (e *Engine) JoinHTTP(flow uint64, fd int, leftover []byte, authority, autho
 }
 
 func (e *Engine) join(flow uint64, fd int, leftover []byte, translate func(*tuple) *plainhttp.Rewriter) error {
-	setKeepAlive(fd, e.config.KeepAlive)
-	return e.joinFlow(e.newFlow(flow, fd, leftover), translate)
+	leg := lent.Reclaim(fd)
+	setKeepAlive(leg.FD, e.config.KeepAlive)
+	f := e.newFlow(flow, leg.FD, append(leftover, leg.Leftover...))
+	if leg.Wire != nil {
+		f.Wire = leg.Wire
+	}
+	return e.joinFlow(f, translate)
 }
 
 func (e *Engine) joinFlow(f *joinedFlow, translate func(*tuple) *plainhttp.Rewriter) error {

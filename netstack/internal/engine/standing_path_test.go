@@ -57,6 +57,7 @@ func courseTo(proxy net.Addr, patience time.Duration, steps ...courseStep) (blob
 	for _, field := range []time.Duration{0, time.Hour, 0, patience} {
 		blob = order.AppendUint32(blob, uint32(field.Milliseconds()))
 	}
+	blob = order.AppendUint32(blob, 0) // no TLS
 	blob = order.AppendUint16(order.AppendUint16(blob, 1), uint16(len(steps)))
 	address := proxy.(*net.TCPAddr).AddrPort()
 	blob = order.AppendUint16(order.AppendUint16(blob, unix.AF_INET), unix.SizeofSockaddrInet4)

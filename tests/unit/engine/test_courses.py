@@ -38,10 +38,10 @@ class PackedTests(SynchronousTestCase):
         A course has the library's form: numbers, addresses, then each step with its bytes.
         """
         self.assertEqual(
-            packed(Course((FOUR, UNIX), 10.0, 0x6E61, 30.0, 3.0, STEPS)),
+            packed(Course((FOUR, UNIX), 10.0, 0x6E61, 30.0, 3.0, STEPS, 4)),
             b"".join(
                 (
-                    b"\x61\x6e\0\0\x10\x27\0\0\x30\x75\0\0\xb8\x0b\0\0\2\0\2\0",
+                    b"\x61\x6e\0\0\x10\x27\0\0\x30\x75\0\0\xb8\x0b\0\0\4\0\0\0\2\0\2\0",
                     b"\2\0\x10\0" + FOUR,
                     b"\1\0\x0d\0" + UNIX,
                     b"\0\0\3\0\2\0\0\0\5\1\0\xff\xff\5\0",
