@@ -26,14 +26,7 @@ from nanotun.config.settings import Settings
 from nanotun.config.upstreams import inDialOrder, upstreamsOf
 from nanotun.control.lock import InstanceLock
 from nanotun.control.server import ControlSocket
-from nanotun.daemon.current import (
-    Current,
-    Maker,
-    Vicinity,
-    logOptions,
-    makeJudge,
-    ownersFor,
-)
+from nanotun.daemon.current import Current, Maker, Vicinity, logOptions, makeJudge, ownersFor
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.dnsquery import dnsHandler
@@ -66,6 +59,7 @@ from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.daemon.vpnwatch import makeVpnWatch
 from nanotun.engine.plugin import ENGINES
 from nanotun.engine.probe import offloadWorks
+from nanotun.engine.tls import NativeTls
 from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, makeGateway
 from nanotun.gateway.dns.contexts import contextsFor
@@ -379,6 +373,7 @@ def makeCellService(
         openStream,
         openDatagram,
         around.marked.leadsIn,
+        tls=NativeTls(),
     )
 
     def together(entry: UpstreamSettings, single: Sequence[IUpstream]) -> IUpstream:

@@ -18,6 +18,7 @@ from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import inDialOrder, upstreamsOf, wayOf, withFields
 from nanotun.daemon.programs import valuesOf
+from nanotun.engine.tls import NativeTls
 from nanotun.flow import Decision, Endpoint, Flow, Verdict
 from nanotun.interfaces import (
     INames,
@@ -113,6 +114,7 @@ class Upstreams(MultiService):
             mark=SOCKET_MARK,
             changed=changed,
             settle=settle,
+            tls=NativeTls(),
         )
         made = makeAll(inDialOrder(self._entries), context, self._together)
         self.single = {name: each.single for name, each in made.items()}

@@ -26,6 +26,7 @@ from nanotun.doctor.finding import ICheck
 from nanotun.doctor.machine import Machine
 from nanotun.doctor.question import questionFor
 from nanotun.engine import abi
+from nanotun.engine.tls import NativeTls
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
 from nanotun.gateway.dns.contexts import contextsFor
@@ -81,7 +82,9 @@ def allChecks(
     running = functools.partial(neighbours.isRunning, machine, settings)
     timeout = min(settings.connectTimeout, STEP_LIMIT)
     probed = probeEndpoints(settings)
-    context = UpstreamContext(reactor, timeout, openStream, openDatagram, servers=probed)
+    context = UpstreamContext(
+        reactor, timeout, openStream, openDatagram, servers=probed, tls=NativeTls()
+    )
     # They are not started: without checks of its own, a group learns from what it is asked for.
     trouble = TroubleLog(reactor, Logger())
 

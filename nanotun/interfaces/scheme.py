@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from twisted.application.service import IServiceCollection
 
     from nanotun.flow import Endpoint
+    from nanotun.interfaces.tls import ITls
     from nanotun.interfaces.upstream import IUpstream
 
 
@@ -180,6 +181,7 @@ class UpstreamContext(NamedTuple):
         came before.  Those of standing decisions are told seconds later otherwise.
     @ivar shared: what is worth making once for all upstreams that can use it, by what it is
         made of.  L{None} for nothing in common.
+    @ivar tls: speaks TLS with proxies; L{None} where nothing is ever dialled.
     """
 
     reactor: Any
@@ -196,6 +198,7 @@ class UpstreamContext(NamedTuple):
     mark: int | None = None
     changed: Callable[[], None] = lambda: None
     settle: Callable[[], None] = lambda: None
+    tls: ITls | None = None
 
 
 class IScheme(Interface):

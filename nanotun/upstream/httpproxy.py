@@ -234,11 +234,8 @@ class HttpUpstream(ProxyUpstream):
         Open a leg without a CONNECT.  Not from the pool: the app is accepted on it, so one
         that the proxy has just closed could not be replaced.
         """
-        greet, carry = self._handshakes.greet, self._handshakes.carry
-        handshake = None if greet is None else greet()
-        opened = self._connector.open(self._addresses, handshake)
-        if handshake is not None and carry is not None:
-            opened.addCallback(partial(carry, handshake))
+        greet = self._handshakes.greet
+        opened = self._connector.open(self._addresses, None if greet is None else greet())
         http = PlainHttp(self._name, authorization, self._rule.doubt)
         return opened.addCallback(lambda connection: connection._replace(http=http))
 

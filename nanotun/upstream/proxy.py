@@ -41,6 +41,7 @@ from nanotun.upstream.dial.connector import Connector
 from nanotun.upstream.dial.control import ControlConnection
 from nanotun.upstream.dial.protocol import UpstreamFactory
 from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress
+from nanotun.upstream.dial.secure import Secure
 from nanotun.upstream.handshakes.goodway import GoodWay
 from nanotun.upstream.plans.begun import Begun
 from nanotun.upstream.plans.courses import Courses
@@ -63,19 +64,18 @@ class Handshakes(NamedTuple):
     @ivar connect: for a TCP connection to a destination.  Raises L{UpstreamError} for a
         destination that cannot be asked for.
     @ivar associate: for an association; L{None} if the proxy carries no UDP.
-    @ivar carry: takes a handshake that is done and its connection, and returns a
-        connection that carries plain bytes; L{None} if the handshake's own does.
     @ivar greet: for the part that needs no destination yet, after which another
         handshake can proceed; L{None} if there is no such part.
     @ivar goodWay: the way of C{connect} that the engine can go by itself; L{None}, or returns
         that, if there is none.
+    @ivar secure: TLS, of which all of these are inside; L{None} for none.
     """
 
     connect: Callable[[Endpoint], IHandshake]
     associate: Callable[[], IAssociateHandshake] | None = None
-    carry: Callable[[IHandshake, Connection], Connection] | None = None
     greet: Callable[[], IHandshake] | None = None
     goodWay: Callable[[], GoodWay | None] | None = None
+    secure: Secure | None = None
 
 
 @implementer(IUpstream, IHealthCheck, INamedDatagrams, IPlanned)
@@ -105,7 +105,7 @@ class ProxyUpstream:
         self.relayNames = RelayNames(self._name, context.reactor, context.servers, self.associate)
         find = context.addresses or partial(HostAddresses, context.reactor, changed=context.changed)
         self._addresses: HostAddresses = find(url.host, url.port)
-        self._courses = Courses(context)
+        self._courses = Courses(context, handshakes.secure)
         self._connector = Connector(
             context.reactor,
             f"The proxy {self._name}",
@@ -114,6 +114,7 @@ class ProxyUpstream:
             UpstreamFactory(self._name),
             context.openStream,
             context.via,
+            handshakes.secure,
         )
         self.pool = self._makePool() if context.poolSize else None
 
@@ -126,6 +127,7 @@ class ProxyUpstream:
             context.timeout,
             self._handshakes.greet,
             partial(self._connector.open, self._addresses),
+            secure=self._handshakes.secure,
         )
         if context.services is not None:
             pool.setServiceParent(context.services)
@@ -137,10 +139,7 @@ class ProxyUpstream:
             handshake = self._handshakes.connect(destination)
         except UpstreamError as error:
             return fail(error)
-        opened = self._open(handshake, destination)
-        if self._handshakes.carry is not None:
-            opened.addCallback(partial(self._handshakes.carry, handshake))
-        return opened
+        return self._open(handshake, destination)
 
     def plan(self, destination: Endpoint) -> DialPlan | None:
         """See L{IPlanned.plan}."""
@@ -152,9 +151,9 @@ class ProxyUpstream:
             return None
         try:
             request = goodWay.request(destination)
+            course = self._courses.of(addresses, goodWay.steps)
         except UpstreamError:
             return None
-        course = self._courses.of(addresses, goodWay.steps)
         if course is None:
             return None
         if pool is None:

@@ -23,6 +23,7 @@ from nanotun.interfaces import Connection, IHandshake, Via
 from nanotun.timer import Timer
 from nanotun.upstream.dial.protocol import UpstreamFactory, UpstreamProtocol
 from nanotun.upstream.dial.resolver import HostAddresses, SocketAddress
+from nanotun.upstream.dial.secure import Secure
 from nanotun.upstream.dial.sockets import openStream
 from nanotun.upstream.dial.through import openThrough
 from nanotun.upstream.dial.transport import HandshakeTransport
@@ -108,6 +109,7 @@ class Connector:
         that has none.
     @param makeStream: makes a socket of the family it is given.
     @param via: opens the connections in place of such a socket, if there is one.
+    @param secure: TLS for all handshakes, if there is one.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Connector:
         factory: UpstreamFactory | None = None,
         makeStream: Callable[[int], Any] = openStream,
         via: Via | None = None,
+        secure: Secure | None = None,
     ) -> None:
         self.reactor = reactor
         self.name = name
@@ -127,6 +130,7 @@ class Connector:
         self.factory = factory
         self.makeStream = makeStream
         self.via = via
+        self.secure = secure
 
     def open(
         self,
@@ -146,6 +150,34 @@ class Connector:
         dial = Dial(self, addresses, handshake, destination)
         dial.start()
         return dial.deferred
+
+
+def silence(
+    connector: Connector,
+    state: DialState,
+    handshake: IHandshake | None,
+    destination: Endpoint | None,
+) -> UpstreamTimeout:
+    """
+    The error at the deadline, which names whoever most likely did not answer.
+
+    @param handshake: as for L{Connector.open}, like C{destination}.
+    """
+    name, timeout = connector.name, connector.timeout
+    if destination is not None:
+        if handshake is None and state is DialState.CONNECTING:
+            return DestinationSilent(
+                f"{name} {destination} did not answer within {timeout:g} s.", news=True
+            )
+        # A plugin's handshake may lack it.
+        if getattr(handshake, "requested", False):
+            return DestinationSilent(
+                f"No answer about {destination} came within {timeout:g} s from the "
+                f"{name.removeprefix('The ')}; most likely the destination is filtered or "
+                "down.",
+                news=True,
+            )
+    return UpstreamTimeout(f"{name} did not answer within {timeout:g} s (while {DOING[state]}).")
 
 
 class Dial:
@@ -252,15 +284,14 @@ class Dial:
     def _viaOpened(self, connection: Connection) -> None:
         self._under = None
         self._timer.start(max(self._left(), LEAST))
+        if self._connector.secure is not None:
+            self._begin(connection.fd, connection.leftover)
+            return
         self._early = connection.leftover
-        protocol = self._protocol()
-        stream = socket.socket(fileno=connection.fd)
-        self._transport = HandshakeTransport(
-            stream, self._connector.reactor, protocol, self._connected, self._connectFailed
-        )
-        self._transport.adopt()
-        if self._early and protocol is not None and self.state is DialState.HANDSHAKING:
-            protocol.dataReceived(self._early)
+        transport = self._over(socket.socket(fileno=connection.fd))
+        transport.adopt()
+        if self._early and transport.protocol and self.state is DialState.HANDSHAKING:
+            transport.protocol.dataReceived(self._early)
 
     def _viaFailed(self, reason: Failure) -> None:
         if self._under is not None:
@@ -278,14 +309,36 @@ class Dial:
             # This machine may lack only this family.
             self._nextOr(error)
             return
-        protocol = self._protocol()
-        self._transport = transport = HandshakeTransport(
-            stream, connector.reactor, protocol, self._connected, self._connectFailed
-        )
+        transport = self._over(stream, secured=False)
         try:
             transport.connect(address.address)
         except OSError as error:
             self._connectFailed(error.errno or 0)
+
+    def _over(self, stream: socket.socket, secured: bool = True) -> HandshakeTransport:
+        # Secured: TLS, if there is to be any, has begun on this socket.
+        ready = secured or self._connector.secure is None
+        self._transport = transport = HandshakeTransport(
+            stream,
+            self._connector.reactor,
+            self._protocol() if ready else None,
+            self._connected if ready else self._begin,
+            self._connectFailed,
+        )
+        return transport
+
+    def _begin(self, fd: int = -1, early: bytes = b"") -> None:
+        """Begin with TLS, on the socket that was connected or on another one."""
+        transport, secure = self._transport, self._connector.secure
+        assert secure is not None
+        if transport is not None:
+            self._transport, fd = None, transport.detach()
+        try:
+            stream = secure.begin(fd, early)
+        except UpstreamError as error:
+            self._fail(error)
+        else:
+            self._over(stream).adopt()
 
     def _protocol(self) -> UpstreamProtocol | None:
         if self._handshake is None:
@@ -352,25 +405,7 @@ class Dial:
             self._timer.start(self._left())
 
     def _silence(self) -> UpstreamTimeout:
-        """The error at the deadline, which names whoever most likely did not answer."""
-        name, timeout = self._connector.name, self._connector.timeout
-        destination, handshake = self._destination, self._handshake
-        if destination is not None:
-            if handshake is None and self.state is DialState.CONNECTING:
-                return DestinationSilent(
-                    f"{name} {destination} did not answer within {timeout:g} s.", news=True
-                )
-            # A plugin's handshake may lack it.
-            if getattr(handshake, "requested", False):
-                return DestinationSilent(
-                    f"No answer about {destination} came within {timeout:g} s from the "
-                    f"{name.removeprefix('The ')}; most likely the destination is filtered or "
-                    "down.",
-                    news=True,
-                )
-        return UpstreamTimeout(
-            f"{name} did not answer within {timeout:g} s (while {DOING[self.state]})."
-        )
+        return silence(self._connector, self.state, self._handshake, self._destination)
 
     def _cancelled(self, deferred: Deferred[Connection]) -> None:
         self._to(DialEvent.CANCELLED)

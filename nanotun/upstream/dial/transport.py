@@ -113,6 +113,7 @@ class HandshakeTransport:
     """
     One connection attempt and its handshake; see L{TRANSITIONS}.
 
+    @ivar protocol: as passed.
     @param stream: a non-blocking socket, for L{connect} or L{adopt}; owned from here.
     @param protocol: runs on the connection, and is not told of its end if that is
         L{detach} or L{abortConnection}; L{None} where the connected socket is enough.
@@ -125,13 +126,13 @@ class HandshakeTransport:
         "_connectFailed",
         "_connected",
         "_pending",
-        "_protocol",
         "_reactor",
         "_reading",
         "_retry",
         "_socket",
         "_state",
         "_writing",
+        "protocol",
     )
 
     def __init__(
@@ -145,7 +146,7 @@ class HandshakeTransport:
         self._state = TransportState.NEW
         self._socket: socket.socket | None = stream
         self._reactor = reactor
-        self._protocol = protocol
+        self.protocol = protocol
         self._connected = connected
         self._connectFailed = connectFailed
         self._reading = self._writing = False
@@ -198,7 +199,7 @@ class HandshakeTransport:
 
     def _established(self) -> None:
         self._to(TransportEvent.CONNECTED)
-        if self._protocol is not None:
+        if self.protocol is not None:
             # Before the writer is removed, so that the fd stays registered.
             self._reading = True
             self._reactor.addReader(self)
@@ -206,8 +207,8 @@ class HandshakeTransport:
             self._writing = False
             self._reactor.removeWriter(self)
         self._connected()
-        if self._protocol is not None:
-            self._protocol.makeConnection(self)
+        if self.protocol is not None:
+            self.protocol.makeConnection(self)
 
     def detach(self) -> int:
         """
@@ -288,7 +289,7 @@ class HandshakeTransport:
         assert self._socket is not None
         got = receive(self._socket)
         if isinstance(got, bytes):
-            self._protocol.dataReceived(got)  # type: ignore[union-attr]
+            self.protocol.dataReceived(got)  # type: ignore[union-attr]
             return None
         return got  # type: ignore[no-any-return]
 
@@ -333,8 +334,8 @@ class HandshakeTransport:
 
     def _end(self, reason: Failure) -> None:
         self._close(TransportEvent.ENDED)
-        if self._protocol is not None:
-            self._protocol.connectionLost(reason)
+        if self.protocol is not None:
+            self.protocol.connectionLost(reason)
 
     def _unregister(self) -> None:
         if self._reading:

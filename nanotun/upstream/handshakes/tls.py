@@ -1,16 +1,31 @@
 """
 A proxy's handshake inside TLS.
+
+The native library speaks TLS.  What it lends is a socket for the plain bytes, on which it tells
+first what has become of the TLS handshake (netstack.h, C{ns_secure}); that is a handshake for
+us like any other.
 """
 
 from __future__ import annotations
 
-import ssl
-
 from zope.interface import implementer
 
-from nanotun.errors import HandshakeError, ProxyError
-from nanotun.interfaces import IHandshake
-from nanotun.upstream.tlsstream import TlsStream
+from nanotun.errors import HandshakeError, ProxyClosedError, ProxyError
+from nanotun.interfaces import IHandshake, Step
+from nanotun.upstream.handshakes.goodway import GoodWay
+
+#: The first byte: the TLS handshake is done.
+READY = b"\0"
+
+#: Other first bytes (netstack.h, NS_FLAW_...); a length and the reason follow.
+UNTRUSTED, NO_TLS, ENDED = 1, 2, 3
+
+_READY = Step(mask=b"\xff", value=READY)
+
+
+def goodWayInTls(way: GoodWay | None) -> GoodWay | None:
+    """The good way of a handshake, inside TLS."""
+    return None if way is None else way._replace(steps=(_READY, *way.steps))
 
 
 @implementer(IHandshake)
@@ -18,31 +33,26 @@ class TlsGreeting:
     """
     The TLS handshake alone, before anything is sent inside it.
 
-    Once L{done} it still takes bytes, because servers send tickets then (RFC 8446,
-    section 4.6.1); it fails if the server sends anything else.
+    Once L{done} it fails if the proxy sends anything.
 
-    @ivar stream: carries plain bytes once L{done}.
     @param proxy: the proxy's URL without its password, for errors.
-    @param host: the proxy's name or address.
     """
 
     again = requested = resumable = False
     leftover = b""
 
-    __slots__ = ("_context", "_host", "_proxy", "done", "stream")
+    __slots__ = ("_proxy", "_received", "done")
 
-    def __init__(self, proxy: str, context: ssl.SSLContext, host: str) -> None:
+    def __init__(self, proxy: str) -> None:
         self._proxy = proxy
-        self._context = context
-        self._host = host
+        self._received = b""
         self.done = False
 
     def begin(self) -> bytes:
         """See L{IHandshake.begin}."""
+        self._received = b""
         self.done = False
-        self.stream = TlsStream(self._context, self._host)
-        self.stream.handshake()
-        return self.stream.outgoing()
+        return b""
 
     def proceed(self, greeting: IHandshake | None) -> bytes:
         """See L{IHandshake.proceed}.  There is nothing to do before TLS."""
@@ -50,32 +60,47 @@ class TlsGreeting:
 
     def receive(self, data: bytes) -> bytes:
         """See L{IHandshake.receive}."""
-        stream = self.stream
-        stream.feed(data)
-        try:
-            if not self.done:
-                self.done = stream.handshake()
-            if self.done and (stream.read() or stream.ended):
-                raise ProxyError(
-                    f"The proxy {self._proxy} ended the connection, or spoke on it before it "
-                    "was asked; look at the proxy's log."
-                )
-        except ssl.SSLError as error:
-            raise self.failed(error) from None
-        return stream.outgoing()
-
-    def failed(self, error: ssl.SSLError) -> HandshakeError:
-        """The error that says what went wrong."""
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return HandshakeError(
-                f"The proxy {self._proxy} has a certificate that is not trusted "
-                f"({error.verify_message.rstrip('.')}); if it is the right one, write "
-                "?ca=FILE behind the URL."
+        if self.take(data):
+            raise ProxyError(
+                f"The proxy {self._proxy} ended the connection, or spoke on it before it "
+                "was asked; look at the proxy's log."
             )
-        reason = (error.reason or "no reason given").lower().replace("_", " ")
-        return HandshakeError(
-            f"The proxy {self._proxy} does not speak TLS with us ({reason}); check the "
-            "proxy's scheme and port."
+        return b""
+
+    def take(self, data: bytes) -> bytes:
+        """
+        Take what was received.
+
+        @return: the part that came after TLS was ready.
+        @raise nanotun.errors.UpstreamError: there is no TLS.
+        """
+        if self.done:
+            return data
+        received = self._received = self._received + data
+        if received[:1] == READY:
+            self.done = True
+            return received[1:]
+        if len(received) > 1 and len(received) >= 2 + received[1]:
+            reason = received[2 : 2 + received[1]].decode("ascii", "replace")
+            raise self._failed(received[0], reason)
+        return b""
+
+    def _failed(self, flaw: int, reason: str) -> ProxyError:
+        """The error that says what went wrong."""
+        if flaw == UNTRUSTED:
+            return HandshakeError(
+                f"The proxy {self._proxy} has a certificate that is not trusted ({reason}); if it "
+                "is the right one, write ?ca=FILE behind the URL."
+            )
+        if flaw == NO_TLS:
+            return HandshakeError(
+                f"The proxy {self._proxy} does not speak TLS with us ({reason}); check the "
+                "proxy's scheme and port."
+            )
+        how = "broke" if reason else "closed"
+        return ProxyClosedError(
+            f"The proxy {self._proxy} {how} the connection before its answer was whole; "
+            "look at the proxy's log."
         )
 
 
@@ -86,21 +111,15 @@ class TlsHandshake:
 
     @param inner: the proxy's own handshake.
     @param proxy: the proxy's URL without its password, for errors.
-    @param host: the proxy's name or address.
     """
 
-    __slots__ = ("_greeting", "_inner", "_proxy", "_stale")
+    __slots__ = ("_greeting", "_inner")
 
-    def __init__(self, inner: IHandshake, proxy: str, context: ssl.SSLContext, host: str) -> None:
+    def __init__(self, inner: IHandshake, proxy: str) -> None:
         self._inner = inner
-        self._proxy = proxy
-        self._greeting = TlsGreeting(proxy, context, host)
-        self._stale = False
+        self._greeting = TlsGreeting(proxy)
 
-    @property
-    def stream(self) -> TlsStream:
-        """Carries plain bytes once L{done}."""
-        return self._greeting.stream
+    # Until TLS is ready again, the inner handshake's state is about the last connection.
 
     @property
     def done(self) -> bool:
@@ -110,8 +129,7 @@ class TlsHandshake:
     @property
     def again(self) -> bool:
         """See L{IHandshake}."""
-        # Until it begins again, the inner handshake's state is about the last connection.
-        return self._stale or (self._greeting.done and bool(self._inner.again))
+        return self._greeting.done and bool(self._inner.again)
 
     @property
     def resumable(self) -> bool:
@@ -130,40 +148,21 @@ class TlsHandshake:
 
     def begin(self) -> bytes:
         """See L{IHandshake.begin}."""
-        self._stale = False
         return self._greeting.begin()
 
     def proceed(self, greeting: IHandshake | None) -> bytes:
         """See L{IHandshake.proceed}."""
         assert isinstance(greeting, TlsGreeting)
         self._greeting = greeting
-        self.stream.write(self._inner.proceed(None))
-        return self.stream.outgoing()
+        return bytes(self._inner.proceed(None))
 
     def receive(self, data: bytes) -> bytes:
         """See L{IHandshake.receive}."""
-        greeting, stream = self._greeting, self.stream
+        greeting, sends = self._greeting, b""
         if not greeting.done:
-            answer = greeting.receive(data)
+            data = greeting.take(data)
             if greeting.done:
-                stream.write(self._inner.begin())
-            return answer + stream.outgoing()
-        stream.feed(data)
-        try:
-            while plain := stream.read():
-                stream.write(self._inner.receive(plain))
-        except ssl.SSLError as error:
-            if self.again:
-                return b""
-            if not self.resumable:
-                raise greeting.failed(error) from None
-            self._stale = True
-            return b""
-        if stream.ended and not (self.done or self.again):
-            if not self.resumable:
-                raise ProxyError(
-                    f"The proxy {self._proxy} closed the connection before its answer was whole; "
-                    "look at the proxy's log."
-                )
-            self._stale = True
-        return stream.outgoing()
+                sends = self._inner.begin()
+        if data:
+            sends += self._inner.receive(data)
+        return sends

@@ -10,6 +10,7 @@ import struct
 
 from nanotun.interfaces import Course, Step, UpstreamContext
 from nanotun.upstream.dial.resolver import SocketAddress
+from nanotun.upstream.dial.secure import Secure
 from nanotun.upstream.dial.sockets import STALL_TIME
 
 #: struct sockaddr_in, sockaddr_in6 and sockaddr_un of Linux, each from its family on: in the
@@ -40,9 +41,14 @@ def pack(address: SocketAddress) -> bytes | None:
 
 
 class Courses:
-    """Makes the courses of one upstream, and keeps the last ones."""
+    """
+    Makes the courses of one upstream, and keeps the last ones.
 
-    def __init__(self, context: UpstreamContext) -> None:
+    @param secure: TLS for all of them, if there is one.
+    """
+
+    def __init__(self, context: UpstreamContext, secure: Secure | None = None) -> None:
+        self._secure = secure
         self._timeout = context.timeout
         self._mark = context.mark
         self._addresses: list[SocketAddress] | None = None
@@ -55,6 +61,7 @@ class Courses:
         @param addresses: not changed afterwards; where others take their place, that is another
             list.
         @return: L{None} if the engine cannot connect there.
+        @raise nanotun.errors.UpstreamError: see L{Secure.number}.
         """
         if addresses is not self._addresses:
             self._addresses = addresses
@@ -67,4 +74,5 @@ class Courses:
         packed = tuple(each for each in map(pack, addresses) if each is not None)
         if self._mark is None or len(packed) < len(addresses):
             return None
-        return Course(packed, self._timeout, self._mark, STALL_TIME, 0.0, steps)
+        tls = 0 if self._secure is None else self._secure.number()
+        return Course(packed, self._timeout, self._mark, STALL_TIME, 0.0, steps, tls)

@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 from nanotun.errors import UpstreamError
 from nanotun.interfaces import Connection, IHandshake
 from nanotun.timer import Timer, backOff
+from nanotun.upstream.dial.secure import Secure
 from nanotun.upstream.pool.lifetimes import Lifetimes
 from nanotun.upstream.pool.warm import WarmConnection, WarmEvent
 
@@ -80,6 +81,7 @@ class WarmPool(Service):
         none without a destination.
     @param dial: opens a connection and runs that handshake on it.
     @param chance: a number from 0 to 1, less than 1.
+    @param secure: TLS, if the connections are inside.
     """
 
     _log = Logger()
@@ -93,6 +95,7 @@ class WarmPool(Service):
         greet: Callable[[], IHandshake] | None,
         dial: Callable[[IHandshake | None], Deferred[Connection]],
         chance: Callable[[], float] = random,
+        secure: Secure | None = None,
     ) -> None:
         self.idle: deque[WarmConnection] = deque()
         self.dialling: set[Deferred[Any]] = set()
@@ -103,6 +106,7 @@ class WarmPool(Service):
         self._greet = greet
         self._dial = dial
         self._chance = chance
+        self._secure = secure
         self.lifetimes = Lifetimes()
         self._usedAt = 0.0
         self._troubles = 0
@@ -194,7 +198,13 @@ class WarmPool(Service):
         life = self.lifetimes.limit * (1.0 - SPREAD * self._chance())
         try:
             warm = WarmConnection(
-                connection.fd, greeting, self._happened, self._reactor, life, self._unheard
+                connection.fd,
+                greeting,
+                self._happened,
+                self._reactor,
+                life,
+                self._unheard,
+                self._secure,
             )
         except OSError:
             self._wait()

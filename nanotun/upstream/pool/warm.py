@@ -18,6 +18,7 @@ from zope.interface import implementer
 from nanotun.errors import UnexpectedEvent, UpstreamError
 from nanotun.interfaces import IHandshake
 from nanotun.upstream.dial.resolver import SocketAddress
+from nanotun.upstream.dial.secure import Secure
 from nanotun.upstream.dial.sockets import STALL_TIME, limitStall
 
 #: Bytes per read.  There is nothing to read but a few TLS session tickets.
@@ -77,12 +78,14 @@ class WarmConnection:
         treats waiting connections: C{ENDED}, C{WORKED} or C{LOST}.
     @param life: seconds until it is too old.
     @param unheard: seconds in which the proxy's kernel has to acknowledge a request.
+    @param secure: TLS, if the connection is inside.
     @raise OSError: it has ended already, and is closed.
     """
 
     __slots__ = (
         "_happened",
         "_reactor",
+        "_secure",
         "_state",
         "address",
         "greeting",
@@ -99,16 +102,19 @@ class WarmConnection:
         reactor: Any,
         life: float,
         unheard: float,
+        secure: Secure | None = None,
     ) -> None:
         self._state = WarmState.WAITING
         self.stream = stream = socket.socket(fileno=fd)
         self.greeting = greeting
         self._happened = happened
         self._reactor = reactor
+        self._secure = secure
         self.since = reactor.seconds()
         self.until = self.since + life
         try:
-            self.address = SocketAddress(stream.family, stream.getpeername())
+            with self._below() as below:
+                self.address = SocketAddress(below.family, below.getpeername())
             self._limitStall(unheard)
         except OSError:
             stream.close()
@@ -121,9 +127,16 @@ class WarmConnection:
         except KeyError:
             raise UnexpectedEvent("A waiting connection", self._state, event) from None
 
+    def _below(self) -> contextlib.AbstractContextManager[socket.socket]:
+        """The socket to the proxy."""
+        if self._secure is None:
+            return contextlib.nullcontext(self.stream)
+        return self._secure.below(self.stream)
+
     def _limitStall(self, seconds: float) -> None:
-        if self.stream.family != socket.AF_UNIX:
-            limitStall(self.stream, seconds)
+        with self._below() as below:
+            if below.family != socket.AF_UNIX:
+                limitStall(below, seconds)
 
     def lend(self) -> None:
         """Stop watching: the caller owns L{stream} now and sends a request on it."""

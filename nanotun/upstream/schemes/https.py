@@ -1,18 +1,17 @@
 """
 C{https://}: CONNECT inside TLS; see L{nanotun.upstream.handshakes.tls}.
 
-The constructor imports HTTP and TLS: with h11 and ssl they take some 10 ms of a start.
+The constructor imports HTTP: with h11 it takes some 10 ms of a start.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
 
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint
 from nanotun.interfaces import (
     Authentication,
-    Connection,
     IHandshake,
     IUpstream,
     ProxyURL,
@@ -37,40 +36,36 @@ def _notices(url: ProxyURL) -> tuple[str, ...]:
 
 
 def _make(url: ProxyURL, context: UpstreamContext) -> IUpstream:
-    from nanotun.upstream.handshakes.http import HttpHandshake
-    from nanotun.upstream.handshakes.tls import TlsGreeting, TlsHandshake
-    from nanotun.upstream.handshakes.tlscarry import carryTls
+    from nanotun.upstream.dial.secure import Secure, readAuthorities
+    from nanotun.upstream.handshakes.http import HttpHandshake, goodWay
+    from nanotun.upstream.handshakes.tls import TlsGreeting, TlsHandshake, goodWayInTls
     from nanotun.upstream.httpproxy import HttpUpstream, PortTrial
     from nanotun.upstream.proxy import Handshakes
-    from nanotun.upstream.tlsstream import makeContext
 
-    insecure = bool(url.option("insecure"))
-    # Only the proxy sees the password, provided that its certificate is checked.
-    proxy, login = str(url), loginOf(url, eager=not insecure)
-    # To read the system's certificates takes tens of milliseconds.
+    ca, insecure = url.option("ca"), bool(url.option("insecure"))
+    # Programs have upstreams of their own, for which the file is not read again.
     shared = {} if context.shared is None else context.shared
-    key = "tls", url.option("ca"), insecure
-    if key not in shared:
-        shared[key] = makeContext(url.option("ca"), insecure)
-    tls = shared[key]
-
-    def inTls(handshake: IHandshake) -> IHandshake:
-        return TlsHandshake(handshake, proxy, tls, url.host)
+    authorities = shared.get(("certificates", ca))
+    if authorities is None:
+        authorities = shared["certificates", ca] = readAuthorities(ca)
+    # Only the proxy sees the password, provided that its certificate is checked.
+    proxy, login = str(url), loginOf(url, not insecure, context.changed)
 
     def connect(destination: Endpoint) -> IHandshake:
-        return inTls(HttpHandshake(destination, proxy, login))
+        return TlsHandshake(HttpHandshake(destination, proxy, login), proxy)
 
     def makeTrial(destination: Endpoint) -> PortTrial:
         own = loginOf(url, eager=False)
-        return PortTrial(inTls(HttpHandshake(destination, proxy, own)), own)
+        return PortTrial(TlsHandshake(HttpHandshake(destination, proxy, own), proxy), own)
 
-    def carry(handshake: Any, connection: Connection) -> Connection:
-        return carryTls(handshake.stream, connection, context.reactor)
-
-    def greet() -> IHandshake:
-        return TlsGreeting(proxy, tls, url.host)
-
-    return HttpUpstream(url, Handshakes(connect, carry=carry, greet=greet), context, makeTrial)
+    way = lru_cache(1)(lambda method: goodWayInTls(goodWay(login)))
+    handshakes = Handshakes(
+        connect,
+        greet=lambda: TlsGreeting(proxy),
+        goodWay=lambda: way(None if login is None else login.method),
+        secure=Secure(context.tls, authorities, ca, insecure, url.host),
+    )
+    return HttpUpstream(url, handshakes, context, makeTrial)
 
 
 HTTPS = Scheme(

@@ -29,7 +29,7 @@ from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import NamedUpstream
 from nanotun.testing import FakeUpstream
 from nanotun.testing.names import FakeNames
-from nanotun.upstream import tlsstream
+from nanotun.upstream.dial import secure
 from nanotun.upstream.group.group import GroupUpstream
 from nanotun.upstream.group.health import RECHECK_TIME
 from nanotun.upstream.pool.pool import WarmPool
@@ -181,11 +181,11 @@ class UpstreamsTests(SynchronousTestCase):
         """Certificates are read once for all upstreams and programs, and again by a reload."""
         read: list[str] = []
 
-        def note(ca: str, insecure: bool) -> object:
+        def note(ca: str) -> bytes:
             read.append(ca)
-            return object()
+            return b""
 
-        self.patch(tlsstream, "makeContext", note)
+        self.patch(secure, "readAuthorities", note)
         settings = settingsOf("https://a", upstreams="tor=https://{process}:x@b")
         for count in (1, 2):
             upstreams = made(settings)

@@ -32,7 +32,8 @@ class ScriptCase(SynchronousTestCase):
             if handshake.again:
                 break
             if handshake.done:
-                handshake.leftover += data[i + 1 :]
+                if rest := data[i + 1 :]:
+                    handshake.leftover += rest
                 break
         return sent
 

@@ -82,7 +82,7 @@ class PackTests(SynchronousTestCase):
         course = courses.of(addresses, ())
         assert course is not None
         self.assertIs(courses.of(addresses, ()), course)
-        self.assertEqual(course[1:], (7.0, 5, STALL_TIME, 0.0, ()))
+        self.assertEqual(course[1:], (7.0, 5, STALL_TIME, 0.0, (), 0))
         other = [*addresses, SocketAddress(socket.AF_INET, ("192.0.2.8", 8080))]
         found = courses.of(other, ())
         assert found is not None
@@ -136,6 +136,8 @@ class WhichTests(SynchronousTestCase):
             "socks4a:///run/proxy",
             "http://192.0.2.9",
             "http://u:p@192.0.2.9?pipeline=1",
+            "https://192.0.2.9",
+            "https://u:p@192.0.2.9",
         ):
             upstream = self.makePlanned(text)
             for host in ("192.0.2.1", "web.example"):
@@ -147,7 +149,11 @@ class WhichTests(SynchronousTestCase):
         """
         No password is in the flow's own bytes, nor in the text of the plan or of its parts.
         """
-        for text in ("socks5://u:geheim@192.0.2.9", "http://u:geheim@192.0.2.9?pipeline=1"):
+        for text in (
+            "socks5://u:geheim@192.0.2.9",
+            "http://u:geheim@192.0.2.9?pipeline=1",
+            "https://u:geheim@192.0.2.9",
+        ):
             plan = self.found(self.makePlanned(text))
             for secret in (b"geheim", b"Z2VoZWlt"):
                 self.assertNotIn(secret, plan.request)
@@ -156,14 +162,13 @@ class WhichTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """
-        There is none where the engine may make no sockets, behind another proxy, inside TLS,
-        and for a log-in that the proxy has not asked for yet.
+        There is none where the engine may make no sockets, behind another proxy, and for a
+        log-in that the proxy has not asked for yet.
         """
         via = Via("other", self.makePlanned("direct://"))
         for text, values in (
             ("socks5://192.0.2.9", {"mark": None}),
             ("socks5://192.0.2.9", {"via": via}),
-            ("https://192.0.2.9", {}),
             ("http://u:p@192.0.2.9", {}),
             ("direct://", {"mark": None}),
         ):

@@ -6,7 +6,6 @@ greetings that those use.
 from __future__ import annotations
 
 import os
-import ssl
 
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
@@ -31,11 +30,8 @@ from nanotun.upstream.group.health import (
 )
 from nanotun.upstream.group.tries import DOUBT_TIME
 from nanotun.upstream.handshakes.socks5 import Socks5Handshake
-from nanotun.upstream.handshakes.tls import TlsGreeting
 from nanotun.upstream.reject import RejectUpstream
-from nanotun.upstream.tlsstream import makeContext
 from tests.unit.upstream.group_cases import INTERVAL, GroupCase, fault
-from tests.unit.upstream.tls_cases import CA, TlsServer
 from tests.unit.upstream.upstream_cases import FakeReactor, ReactorCase, unmarkedContext
 
 #: The first back-off with the tests' chance of one half.
@@ -352,30 +348,6 @@ class LogInTests(SynchronousTestCase):
         """
         logIn = Socks5Handshake(None, "p", (b"u", b"pw"))
         self.assertRaises(AuthenticationError, self.play, logIn, b"\5\2", b"\1\1")
-
-
-class TlsCheckTests(SynchronousTestCase):
-    """
-    Tests for L{TlsGreeting}.
-    """
-
-    def test_tls(self) -> None:
-        """
-        A TLS proxy passes once its certificate is verified, and is sent nothing more.
-        """
-        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
-            server = TlsServer(version)
-            handshake = TlsGreeting("p", makeContext(CA, False), "proxy.example")
-            verifyObject(IHandshake, handshake)
-            sent = handshake.begin()
-            for _ in range(3):
-                if handshake.done:
-                    break
-                sent = handshake.receive(server.receive(sent))
-            self.assertTrue(handshake.done)
-            # Session tickets may arrive although no request was made.
-            self.assertEqual(handshake.receive(server.receive(sent)), b"")
-            self.assertEqual((server.name, server.heard), ("proxy.example", b""))
 
 
 class CheckTests(ReactorCase):

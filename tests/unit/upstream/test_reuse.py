@@ -6,7 +6,6 @@ L{nanotun.upstream.pool.reuse}, with real sockets on the loopback interface.
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Callable
 
 from twisted.internet.protocol import Factory
@@ -26,15 +25,12 @@ from nanotun.interfaces import IHandshake
 from nanotun.upstream.handshakes.http import HttpHandshake
 from nanotun.upstream.handshakes.socks4 import Socks4Handshake
 from nanotun.upstream.handshakes.socks5 import Socks5Handshake
-from nanotun.upstream.handshakes.tls import TlsGreeting, TlsHandshake
 from nanotun.upstream.make import upstreamsFor
 from nanotun.upstream.pool.pool import WarmPool
 from nanotun.upstream.pool.warm import WarmConnection
 from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.schemes.table import parseProxyURL
-from nanotun.upstream.tlsstream import makeContext
 from tests.unit.upstream.handshake_cases import ScriptCase
-from tests.unit.upstream.tls_cases import CA, TlsServer
 from tests.unit.upstream.upstream_cases import (
     DESTINATION,
     ReactorCase,
@@ -147,62 +143,6 @@ class ByteTests(WholeTests):
     """
 
     wholly = False
-
-
-class TlsTests(ScriptCase):
-    """
-    HTTP inside TLS, on a connection that waited.
-    """
-
-    def greeted(self) -> tuple[TlsServer, TlsGreeting]:
-        """A TLS connection after its handshake, with nothing sent on it."""
-        server = TlsServer(ssl.TLSVersion.TLSv1_3)
-        greeting = TlsGreeting(PROXY, makeContext(CA, False), "proxy.example")
-        sent = greeting.begin()
-        while not greeting.done:
-            sent = greeting.receive(server.receive(sent))
-        self.assertEqual(greeting.receive(server.receive(sent)), b"")
-        return server, greeting
-
-    def proceeding(self) -> tuple[TlsServer, TlsHandshake]:
-        """A handshake whose request has reached the server."""
-        server, greeting = self.greeted()
-        inner = HttpHandshake(DESTINATION, PROXY)
-        handshake = TlsHandshake(inner, PROXY, makeContext(CA, False), "proxy.example")
-        server.receive(handshake.proceed(greeting))
-        self.assertIn(b"CONNECT 192.0.2.1:443", server.heard)
-        self.assertTrue(handshake.resumable)
-        return server, handshake
-
-    def test_proceeds(self) -> None:
-        """
-        The request is sent at once, and the same TLS session carries the connection.
-        """
-        server, handshake = self.proceeding()
-        handshake.receive(server.say(OPEN + b"220 hello"))
-        self.assertEqual((handshake.done, handshake.leftover), (True, b"220 hello"))
-        handshake.stream.write(b"app")
-        server.receive(handshake.stream.outgoing())
-        self.assertTrue(server.heard.endswith(b"app"))
-
-    def test_ended(self) -> None:
-        """
-        If the server ends the connection, properly or not, the handshake begins again.
-        """
-        for end in (lambda server: server.end(), lambda server: b"\x17\3\3\0\5xxxxx"):
-            server, handshake = self.proceeding()
-            handshake.receive(end(server))  # type: ignore[no-untyped-call]
-            self.assertTrue(handshake.again)
-            handshake.begin()
-            self.assertFalse(handshake.again or handshake.resumable)
-
-    def test_idle(self) -> None:
-        """
-        While it waits, the server's end and any data are an error.
-        """
-        for say in (lambda server: server.end(), lambda server: server.say(b"hello")):
-            server, greeting = self.greeted()
-            self.assertRaises(ProxyError, greeting.receive, say(server))  # type: ignore
 
 
 class ReuseTests(ReactorCase):

@@ -33,7 +33,7 @@ from nanotun.interfaces import (
     NeededFiles,
     ProxyURL,
 )
-from nanotun.upstream import tlsstream
+from nanotun.upstream.dial import secure
 from nanotun.upstream.proxy import ProxyUpstream
 from nanotun.upstream.reject import RejectUpstream
 from nanotun.upstream.scheme import canChain, sendsNamesWith
@@ -208,20 +208,20 @@ class BuiltInTests(SynchronousTestCase):
 
     def test_sharedTls(self) -> None:
         """Certificates are read once for all that trust the same, unless nothing is shared."""
-        made: list[tuple[str, bool]] = []
+        read: list[str] = []
 
-        def note(ca: str, insecure: bool) -> Any:
-            made.append((ca, insecure))
-            return object()
+        def note(ca: str) -> bytes:
+            read.append(ca)
+            return b""
 
-        self.patch(tlsstream, "makeContext", note)
-        urls = [parseProxyURL(f"https://{text}") for text in ("a", "b", "{user}@b", "b?insecure=1")]
+        self.patch(secure, "readAuthorities", note)
+        urls = [parseProxyURL(f"https://{text}") for text in ("a", "b", "{user}@b", "b?ca=/ca")]
         context = unmarkedContext(FakeReactor())
         shares: tuple[dict[Any, Any] | None, ...] = ({}, None)
         for shared in shares:
             for url in urls:
                 url.scheme.make(url, context._replace(shared=shared))
-        self.assertEqual(made, [("", False), ("", True)] + [("", False)] * 3 + [("", True)])
+        self.assertEqual(read, ["", "/ca", "", "", "", "/ca"])
 
     def test_chains(self) -> None:
         """Every proxy can be dialled through another upstream; there is none with direct://."""

@@ -1,26 +1,25 @@
 """
-Tests of L{nanotun.upstream.handshakes.tls}, against a server of the same library.
+Tests of L{nanotun.upstream.handshakes.tls}.
 """
 
 from __future__ import annotations
 
-import ssl
-
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from nanotun.errors import HandshakeError, ProxyError, UpstreamForbids
+from nanotun.engine import abi
+from nanotun.errors import HandshakeError, ProxyClosedError, ProxyError, UpstreamForbids
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IHandshake
-from nanotun.upstream.handshakes.http import HttpHandshake
+from nanotun.upstream.handshakes import tls
+from nanotun.upstream.handshakes.http import HttpHandshake, goodWay
 from nanotun.upstream.handshakes.httplogin import HttpLogin
-from nanotun.upstream.handshakes.tls import TlsHandshake
-from nanotun.upstream.tlsstream import makeContext
+from nanotun.upstream.handshakes.tls import READY, TlsGreeting, TlsHandshake, goodWayInTls
 from tests.unit.upstream.handshake_cases import ScriptCase, survives
-from tests.unit.upstream.tls_cases import CA, TlsServer
 
 PROXY = "https://proxy.example:443"
 DESTINATION = Endpoint("192.0.2.1", 443)
+CONNECT = b"CONNECT 192.0.2.1:443 HTTP/1.1\r\nHost: 192.0.2.1:443\r\n\r\n"
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
 ASK = (
     b'HTTP/1.1 407 No\r\nProxy-Authenticate: Digest realm="r", nonce="n"\r\n'
@@ -28,131 +27,96 @@ ASK = (
 )
 
 
+def flaw(kind: int, reason: bytes) -> bytes:
+    """What the library says of TLS that has failed."""
+    return bytes((kind, len(reason))) + reason
+
+
 class WholeTests(ScriptCase):
     """
-    Conversations, each flight in one piece.
+    Conversations, each answer in one piece.
     """
 
-    def make(self, host: str = "proxy.example", **context: object) -> TlsHandshake:
-        """A handshake that trusts the tests' CA."""
-        settings = {"ca": CA, "insecure": False, **context}
+    def make(self) -> TlsHandshake:
+        """A handshake with credentials."""
         login = HttpLogin(b"u", b"p", lambda: b"c")
-        inner = HttpHandshake(DESTINATION, PROXY, login)
-        return TlsHandshake(inner, PROXY, makeContext(**settings), host)  # type: ignore[arg-type]
-
-    def shake(self, handshake: TlsHandshake, server: TlsServer) -> None:
-        """Run TLS until the request has arrived."""
-        sent = handshake.begin()
-        for _ in range(5):
-            answer = server.receive(sent)
-            if b"\r\n\r\n" in server.heard:
-                # A TLS 1.3 server sends tickets after its handshake.
-                self.assertEqual(self.feed(handshake, answer) if answer else b"", b"")
-                return
-            sent = self.feed(handshake, answer)
-        self.fail("TLS did not get through")
+        return TlsHandshake(HttpHandshake(DESTINATION, PROXY, login), PROXY)
 
     def test_interface(self) -> None:
         """
-        The handshake provides L{IHandshake}.
+        Both provide L{IHandshake}.
         """
-        handshake = self.make()
-        handshake.begin()
-        verifyObject(IHandshake, handshake)
+        verifyObject(IHandshake, self.make())
+        verifyObject(IHandshake, TlsGreeting(PROXY))
 
     def test_open(self) -> None:
         """
-        The inner handshake succeeds with TLS 1.3 and 1.2, and bytes after its end are
-        left over in plain text.
+        The inner handshake begins once TLS is ready, and bytes after its end are left over.
         """
-        for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
-            handshake, server = self.make(), TlsServer(version)
-            self.shake(handshake, server)
-            self.assertIn(b"CONNECT 192.0.2.1:443", server.heard)
-            self.assertEqual(server.name, "proxy.example")
-            self.assertFalse(handshake.done)
-            handshake.receive(server.say(OPEN + b"220 hello"))
-            self.assertTrue(handshake.done)
-            self.assertEqual(handshake.leftover, b"220 hello")
+        handshake = self.make()
+        self.play(handshake, b"", (READY, CONNECT))
+        self.assertFalse(handshake.done)
+        handshake.receive(OPEN + b"220 hello")
+        self.assertEqual((handshake.done, handshake.leftover), (True, b"220 hello"))
 
-    def test_address(self) -> None:
+    def test_flaws(self) -> None:
         """
-        The address in a proxy's URL is checked against the certificate, and no SNI is
-        sent.
+        TLS that has failed is an error with the library's reason.
         """
-        handshake, server = self.make("127.0.0.1"), TlsServer()
-        self.shake(handshake, server)
-        self.assertIs(server.name, None)
-
-    def test_untrusted(self) -> None:
-        """
-        A certificate of an unknown CA or for another name is refused before anything is
-        sent, unless any certificate will do.
-        """
-        for host, ca in (("proxy.example", ""), ("other.example", CA), ("192.0.2.1", CA)):
-            handshake, server = self.make(host, ca=ca), TlsServer()
-            flight = server.receive(handshake.begin())
-            text = self.fails(HandshakeError, handshake, flight)
-            self.assertIn("not trusted", text)
-            self.assertEqual(server.heard, b"")
-        handshake, server = self.make("other.example", ca="", insecure=True), TlsServer()
-        self.shake(handshake, server)
-
-    def test_noTls(self) -> None:
-        """
-        A proxy without TLS is recognised.
-        """
-        for answer in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\5\xff\0\0\0\0\0\0"):
-            handshake = self.make()
-            handshake.begin()
-            text = self.fails(HandshakeError, handshake, answer)
-            self.assertIn("does not speak TLS", text)
+        for kind, reason, error, text in (
+            (tls.UNTRUSTED, b"self-signed", HandshakeError, "not trusted (self-signed); if"),
+            (tls.NO_TLS, b"wrong version", HandshakeError, "speak TLS with us (wrong version);"),
+            (tls.ENDED, b"", ProxyClosedError, "closed the connection before"),
+            (tls.ENDED, b"ECONNRESET", ProxyClosedError, "broke the connection before"),
+        ):
+            for handshake in (self.make(), TlsGreeting(PROXY)):
+                handshake.begin()
+                self.assertIn(text, self.fails(error, handshake, flaw(kind, reason)))
+                self.assertFalse(handshake.resumable)
 
     def test_refused(self) -> None:
         """
         The error is the inner handshake's.
         """
-        handshake, server = self.make(), TlsServer()
-        self.shake(handshake, server)
-        answer = server.say(b"HTTP/1.1 403 No\r\n\r\n")
-        self.fails(UpstreamForbids, handshake, answer)
+        handshake = self.make()
+        self.play(handshake, b"", (READY, CONNECT))
+        self.fails(UpstreamForbids, handshake, b"HTTP/1.1 403 No\r\n\r\n")
 
     def test_again(self) -> None:
         """
-        The inner handshake may need a second connection with TLS of its own; that the
-        first one ends is no error then.
+        The inner handshake may need a second connection, with TLS of its own; until that is
+        ready it needs no third one.
         """
-        handshake, server = self.make(), TlsServer()
-        self.shake(handshake, server)
-        handshake.receive(server.say(ASK) + server.end())
+        handshake = self.make()
+        self.play(handshake, b"", (READY, CONNECT))
+        self.feed(handshake, ASK)
         self.assertTrue(handshake.again)
-        server = TlsServer()
-        self.shake(handshake, server)
-        self.assertIn(b"Proxy-Authorization: Digest", server.heard)
-        handshake.receive(server.say(OPEN))
+        self.assertEqual(handshake.begin(), b"")
+        self.assertFalse(handshake.again or handshake.resumable or handshake.requested)
+        self.assertIn(b"Proxy-Authorization: Digest", self.feed(handshake, READY))
+        self.feed(handshake, OPEN)
         self.assertTrue(handshake.done)
 
-    def test_brokenBehindTheAnswer(self) -> None:
+    def test_greets(self) -> None:
         """
-        A broken record right after the answer is an error, unless a second connection
-        is needed anyway.
+        A greeting is done once TLS is ready, and then the proxy has nothing to say.
         """
-        wrong = b"\x17\3\3\0\x20" + bytes(32)
-        handshake, server = self.make(), TlsServer()
-        self.shake(handshake, server)
-        self.assertRaises(HandshakeError, handshake.receive, server.say(OPEN) + wrong)
-        handshake, server = self.make(), TlsServer()
-        self.shake(handshake, server)
-        handshake.receive(server.say(ASK) + wrong)
-        self.assertTrue(handshake.again)
+        greeting = TlsGreeting(PROXY)
+        self.play(greeting, b"", (READY, b""))
+        self.assertTrue(greeting.done)
+        self.assertRaises(ProxyError, greeting.receive, b"220 hello")
 
-    def test_ended(self) -> None:
+    def test_greeted(self) -> None:
         """
-        A proxy that ends TLS before its answer is an error.
+        On a connection whose TLS is ready the request is sent at once, and again on another one
+        if that ends.
         """
-        handshake, server = self.make(), TlsServer()
-        self.shake(handshake, server)
-        self.assertIn("closed", self.fails(ProxyError, handshake, server.end()))
+        greeting, handshake = TlsGreeting(PROXY), self.make()
+        self.play(greeting, b"", (READY, b""))
+        self.assertEqual(handshake.proceed(greeting), CONNECT)
+        self.assertTrue(handshake.resumable and handshake.requested)
+        handshake.begin()
+        self.assertFalse(handshake.resumable or handshake.requested)
 
 
 class ByteTests(WholeTests):
@@ -163,20 +127,35 @@ class ByteTests(WholeTests):
     wholly = False
 
 
-class MutationTests(SynchronousTestCase):
+class FormTests(SynchronousTestCase):
     """
-    Flights that no server should send.
+    What the library says, and what it is to wait for.
     """
+
+    def test_numbers(self) -> None:
+        """
+        The flaws have the library's numbers.
+        """
+        self.assertEqual(
+            (tls.UNTRUSTED, tls.NO_TLS, tls.ENDED),
+            (abi.NS_FLAW_UNTRUSTED, abi.NS_FLAW_NO_TLS, abi.NS_FLAW_ENDED),
+        )
+
+    def test_goodWay(self) -> None:
+        """
+        The good way waits for TLS, unless there is none, or the connection has it already.
+        """
+        plain = goodWay()
+        assert plain is not None
+        way = goodWayInTls(plain)
+        assert way is not None
+        self.assertEqual(way.steps[0].value, READY)
+        self.assertEqual((way.steps[1:], way.greeted), (plain.steps, plain.greeted))
+        self.assertIsNone(goodWayInTls(None))
 
     def test_mutated(self) -> None:
         """
-        1,000 mutated flights raise nothing but L{UpstreamError}.  OpenSSL has tests of
-        its own, and handshakes are slow.
+        10,000 mutated conversations raise nothing but L{UpstreamError}.
         """
-        context = makeContext("", True)
-
-        def make() -> TlsHandshake:
-            return TlsHandshake(HttpHandshake(DESTINATION, PROXY), PROXY, context, "h")
-
-        flight = TlsServer().receive(make().begin())
-        survives(6, [flight, OPEN], make, 1000)
+        answers = [READY + OPEN, flaw(tls.UNTRUSTED, b"reason"), READY + ASK]
+        survives(6, answers, lambda: TlsHandshake(HttpHandshake(DESTINATION, PROXY), PROXY), 10000)

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from nanotun.engine.tls import NativeTls
 from nanotun.errors import ProxyError, UpstreamError, UpstreamRefused
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IUpstream, UpstreamContext
@@ -36,7 +37,7 @@ unmarkedDatagram = partial(openDatagram, mark=0)
 
 def unmarkedContext(reactor: Any, timeout: float = 5.0) -> UpstreamContext:
     """A context whose sockets are unmarked."""
-    return UpstreamContext(reactor, timeout, unmarked, unmarkedDatagram)
+    return UpstreamContext(reactor, timeout, unmarked, unmarkedDatagram, tls=NativeTls())
 
 
 DESTINATION = Endpoint("192.0.2.1", 443)
