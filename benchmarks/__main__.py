@@ -15,9 +15,9 @@ from pathlib import Path
 
 from benchmarks import load, report
 from benchmarks.cases import CASES, Case
-from benchmarks.goproxies import FastSocks
+from benchmarks.goproxies import FastSocks, TlsProxy
 from benchmarks.noise import Noise, waitForQuiet
-from benchmarks.setups import DANTE, FAST, RULED, SETUPS, Opened, Setup
+from benchmarks.setups import ASKED, DANTE, FAST, HTTPS, SETUPS, Opened, Setup
 from tests.e2e.case import missing
 from tests.e2e.lab.nameserver import Unbound
 from tests.e2e.lab.process import LabError
@@ -59,7 +59,9 @@ class Bench:
         stack.callback(dante.stop)
         fast = FastSocks(self._lab.proxy, self._directory)
         stack.callback(fast.stop)
-        self._proxies = {DANTE: dante.port, FAST: fast.port}
+        https = TlsProxy(self._lab.proxy, self._directory)
+        stack.callback(https.stop)
+        self._proxies = {DANTE: dante.port, FAST: fast.port, HTTPS: https.port}
         self._runs = 0
 
     def round(self, setup: Setup, cases: Sequence[Case]) -> list[report.Figure]:
@@ -105,7 +107,7 @@ def chosen(parser: argparse.ArgumentParser, names: str, known: Sequence[str]) ->
 
 def arguments(argv: list[str] | None) -> tuple[list[Case], list[Setup], int, float, float]:
     """Read the command line: cases, setups, rounds, seconds and patience."""
-    known = (*SETUPS, *RULED)
+    known = (*SETUPS, *ASKED)
     cases, setups = [case.name for case in CASES], [setup.name for setup in known]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--cases", default="", help=f"some of {', '.join(cases)}, or prefixes")

@@ -17,7 +17,7 @@ _HERE = Path(__file__).parent
 
 class GoProxy(Server):
     """
-    A SOCKS5 proxy without a password.
+    A proxy without a password.
 
     @cvar folder: of the program's C{main.go}, in this one.
     @cvar listens: the port.
@@ -37,12 +37,18 @@ class GoProxy(Server):
 
 
 class ThreadedSocks(GoProxy):
-    """The one with a goroutine for each direction, as proxies in Go usually are."""
+    """A SOCKS5 proxy with a goroutine for each direction, as proxies in Go usually are."""
 
     folder, listens = "socks", 1083
 
 
 class FastSocks(GoProxy):
-    """The one that is meant to be no bottleneck."""
+    """A SOCKS5 proxy that is meant to be no bottleneck."""
 
     folder, listens = "fastsocks", 1084
+
+
+class TlsProxy(GoProxy):
+    """An HTTP proxy inside TLS."""
+
+    folder, listens = "tlsproxy", 1085

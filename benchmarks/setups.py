@@ -11,8 +11,11 @@ from typing import NamedTuple
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.topology import IPV4, Lab
 
-DANTE, FAST = "dante", "fast"
-"""The proxies: Debian's, and C{fastsocks}, which is meant to be no bottleneck."""
+DANTE, FAST, HTTPS = "dante", "fast", "https"
+"""
+The proxies: Debian's; C{fastsocks}, which is meant to be no bottleneck; and C{tlsproxy}, which has
+as much to do for TLS as nanotun.
+"""
 
 
 class Setup(NamedTuple):
@@ -21,7 +24,7 @@ class Setup(NamedTuple):
 
     @ivar name: its heading in the table.
     @ivar stackMode: the engine, or empty for no tunnel.
-    @ivar proxy: L{DANTE} or L{FAST}; empty for none.
+    @ivar proxy: L{DANTE}, L{FAST} or L{HTTPS}; empty for none.
     @ivar rules: how many rules there are, none of which holds.
     @ivar script: the text of a script, or empty.
     """
@@ -40,7 +43,7 @@ class Setup(NamedTuple):
     @property
     def limit(self) -> str:
         """The name of the setup without a tunnel that this one is compared with."""
-        return {DANTE: "socks", FAST: "socks+fast"}.get(self.proxy, "kernel")
+        return {DANTE: "socks", FAST: "socks+fast", HTTPS: "socks+fast"}.get(self.proxy, "kernel")
 
 
 SETUPS = (
@@ -61,7 +64,9 @@ def flow(flow):
 """
 
 #: Measured only if they are asked for.
-RULED = (
+ASKED = (
+    Setup("gvisor+https", "gvisor", HTTPS),
+    Setup("simple+https", "simple", HTTPS),
     Setup("gvisor+10rules", "gvisor", DANTE, 10),
     Setup("gvisor+1000rules", "gvisor", DANTE, 1000),
     Setup("gvisor+script", "gvisor", DANTE, script=SCRIPT),
@@ -76,6 +81,12 @@ def rulesOf(many: int) -> list[dict[str, object]]:
         else {"to": "direct", "domains": [f"{name}{number}.example.net" for name in "abc"]}
         for number in range(many)
     ]
+
+
+def _url(proxy: str, port: int) -> str:
+    if proxy == HTTPS:
+        return f"https://{IPV4.proxy}:{port}?insecure=1"
+    return f"socks5://{IPV4.proxy}:{port}" if proxy else "direct://"
 
 
 class Opened:
@@ -111,7 +122,7 @@ class Opened:
                 lab.app,
                 directory,
                 stackMode=setup.stackMode,
-                proxy=f"socks5://{IPV4.proxy}:{port}" if port else "direct://",
+                proxy=_url(setup.proxy, port),
                 dns=[IPV4.world],
                 connectTimeout="10s",
                 logLevel="warn",
