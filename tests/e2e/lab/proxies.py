@@ -102,6 +102,11 @@ class Dante(Proxy):
         self._namespace = namespace
         super().__init__(namespace, argv, port, directory / f"dante-{port}.log")
 
+    def output(self) -> str:
+        """See L{Server.output}; dante writes to its journal what is wrong."""
+        told = self.journal.read_text(errors="replace") if self.journal.exists() else ""
+        return super().output() + told
+
     def stop(self) -> None:
         """See L{Server.stop}."""
         super().stop()
