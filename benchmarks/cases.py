@@ -60,8 +60,22 @@ def _counted(name: str, mode: str, count: int) -> Measure:
     return measure
 
 
+def _perGigabyte(name: str, mode: str, count: int) -> Measure:
+    """Like L{_load} of gigabits; notes the CPU time that the daemon takes for a gigabyte."""
+    speed = _load("gigabits", mode, count)
+
+    def measure(opened: Opened, programs: load.Programs, seconds: float) -> float | None:
+        before = opened.daemon.cpu() if opened.daemon else 0.0
+        found = speed(opened, programs, seconds)
+        if opened.daemon and found:
+            opened.figures[name] = (opened.daemon.cpu() - before) * 8 / (found * seconds)
+        return found
+
+    return measure
+
+
 def _cpu(name: str) -> Measure:
-    """The daemon's CPU time that the measurement before has noted, in microseconds."""
+    """The daemon's CPU time that the measurement before has noted."""
 
     def measure(opened: Opened, programs: load.Programs, seconds: float) -> float | None:
         return opened.figures.get(name)
@@ -105,10 +119,14 @@ IDLE_FLOWS = 1000
 CASES = (
     # First, because the other cases leave the daemon with memory to spare.
     Case("idle", "KiB/flow", _idle(IDLE_FLOWS), f"{IDLE_FLOWS} idle flows", False),
-    Case("up_1", "Gbit/s", _load("gigabits", "up", 1), "one stream from the app"),
-    Case("down_1", "Gbit/s", _load("gigabits", "down", 1), "one stream to the app"),
-    Case("up_8", "Gbit/s", _load("gigabits", "up", 8), "eight streams from the app"),
-    Case("down_8", "Gbit/s", _load("gigabits", "down", 8), "eight streams to the app"),
+    Case("up_1", "Gbit/s", _perGigabyte("up_1", "up", 1), "one stream from the app"),
+    Case("up_1_cpu", "s/GB", _cpu("up_1"), "the daemon's CPU for that", False),
+    Case("down_1", "Gbit/s", _perGigabyte("down_1", "down", 1), "one stream to the app"),
+    Case("down_1_cpu", "s/GB", _cpu("down_1"), "the daemon's CPU for that", False),
+    Case("up_8", "Gbit/s", _perGigabyte("up_8", "up", 8), "eight streams from the app"),
+    Case("up_8_cpu", "s/GB", _cpu("up_8"), "the daemon's CPU for that", False),
+    Case("down_8", "Gbit/s", _perGigabyte("down_8", "down", 8), "eight streams to the app"),
+    Case("down_8_cpu", "s/GB", _cpu("down_8"), "the daemon's CPU for that", False),
     Case("iperf3_up_1", "Gbit/s", _iperf(1, False), "iperf3 -P 1"),
     Case("iperf3_down_1", "Gbit/s", _iperf(1, True), "iperf3 -P 1 -R"),
     Case("iperf3_up_8", "Gbit/s", _iperf(8, False), "iperf3 -P 8"),
