@@ -31,7 +31,7 @@
 
 /* ns_config.stack */
 #define NS_STACK_GVISOR 1 /* the whole of gVisor's netstack */
-#define NS_STACK_SIMPLE 2 /* fixed windows, no loss recovery machinery */
+#define NS_STACK_SIMPLE 2 /* the same, but a small TCP for the flows of this machine */
 
 /* ns_event.kind */
 #define NS_EVENT_TCP_REQUEST 1 /* a SYN waits for ns_join, ns_refuse or ns_drop */

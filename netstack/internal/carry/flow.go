@@ -1,5 +1,5 @@
-// Package carry moves the bytes of joined flows: between a gVisor endpoint,
-// the app's side, and a socket, the upstream's side.
+// Package carry moves the bytes of joined flows: between the app's
+// side, see App, and a socket, the upstream's side.
 //
 // Rules
 //   - No goroutine belongs to a flow. A step moves what can be moved now and
@@ -24,7 +24,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
 
-	"nanotun/netstack/internal/direct"
 	"nanotun/netstack/internal/plainhttp"
 )
 
@@ -49,7 +48,7 @@ type Flow struct {
 	// Queue is the waiter queue that Endpoint was made with.
 	Queue waiter.Queue
 	// Endpoint is the app's side, set before Start.
-	Endpoint *tcp.Endpoint
+	Endpoint App
 	// HTTP translates what goes up, if it is not nil; set before Start.
 	HTTP *plainhttp.Rewriter
 	// Watched says that the loop's epoll knows the socket already, from WatchFor; set before
@@ -116,6 +115,9 @@ func (f *Flow) Adopt(other *Flow) {
 	f.Watched, f.Wire = other.Watched, other.Wire
 }
 
+// Loop is the one that the flow belongs to.
+func (f *Flow) Loop() *Loop { return f.loop }
+
 // OnLoop has f's loop run call soon, as Loop.Call does.
 func (f *Flow) OnLoop(call func()) { f.loop.Call(call) }
 
@@ -158,16 +160,12 @@ func (f *Flow) NotifyEvent(mask waiter.EventMask) {
 	}
 }
 
-// BeginPump and EndPump enclose the delivery of one packet of this flow to the
-// stack. EndPump moves what the packet made possible, in the caller's thread.
-func (f *Flow) BeginPump() {
-	f.pumping.Store(true)
-	direct.Begin(f.Endpoint)
-}
+// BeginPump and EndPump enclose the handling of one packet of this flow by Endpoint.
+// EndPump moves what the packet made possible, in the caller's thread.
+func (f *Flow) BeginPump() { f.pumping.Store(true) }
 
 // EndPump follows BeginPump.
 func (f *Flow) EndPump() {
-	direct.Finish(f.Endpoint, &f.Queue)
 	f.pumping.Store(false)
 	marks := f.noted.Swap(0)
 	if f.settling.Load() {
@@ -176,6 +174,7 @@ func (f *Flow) EndPump() {
 	if marks != 0 {
 		f.run(marks)
 	}
+	f.Endpoint.Keep()
 }
 
 // expire is Abort for a flow that was idle for too long.
@@ -320,7 +319,7 @@ func (f *Flow) settled() bool {
 	// First, so that no acknowledgement comes unseen between the two.
 	f.settling.Store(true)
 	before := f.unsettled
-	f.unsettled = direct.Unacknowledged(f.Endpoint)
+	f.unsettled = f.Endpoint.Unacknowledged()
 	if f.unsettled < before {
 		f.touch()
 	}

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
+	"nanotun/netstack/internal/direct"
 	"nanotun/netstack/internal/enginetest"
 )
 
@@ -40,7 +41,7 @@ func newFixtureOn(t *testing.T, fds [2]int, halfClosed time.Duration) *fixture {
 	}
 	f.flow = NewFlow(1, fds[0], nil, f.loop, func(_ *Flow, errno unix.Errno) { f.ended <- errno })
 	f.Peer = enginetest.Establish(t, &f.flow.Queue)
-	f.flow.Endpoint = f.Endpoint
+	f.flow.Endpoint = &direct.App{Endpoint: f.Endpoint, Queue: &f.flow.Queue}
 	t.Cleanup(func() {
 		f.flow.Abort()
 		f.loop.Close()
@@ -55,7 +56,9 @@ func newFixtureOn(t *testing.T, fds [2]int, halfClosed time.Duration) *fixture {
 // pump gives a segment to the flow, as the engine does.
 func (f *fixture) pump(flags header.TCPFlags, payload []byte) {
 	f.flow.BeginPump()
+	direct.Begin(f.Endpoint)
 	f.Send(flags, payload)
+	direct.Finish(f.Endpoint, &f.flow.Queue)
 	f.flow.EndPump()
 }
 

@@ -76,7 +76,9 @@ func (e *Engine) Close() {
 		for _, endpoint := range e.stack.RegisteredEndpoints() {
 			endpoint.Abort()
 		}
+		e.abortSmall()
 	}
+	e.closeSmall()
 	e.datagrams.Close()
 	e.stack.Close()
 	e.link.Close()

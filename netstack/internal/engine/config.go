@@ -7,15 +7,14 @@ import (
 	"time"
 )
 
-// Mode chooses between the two stacks.
+// Mode chooses between the two kinds of TCP.
 type Mode uint32
 
 // The modes, as in netstack.h.
 const (
 	// Full is the whole of gVisor's netstack.
 	Full Mode = 1
-	// Simple has fixed windows and none of the machinery that repairs loss,
-	// which a link in memory does not need.
+	// Simple serves the flows of this machine by smalltcp instead.
 	Simple Mode = 2
 )
 

@@ -18,6 +18,7 @@ import (
 	"nanotun/netstack/internal/direct"
 	"nanotun/netstack/internal/events"
 	"nanotun/netstack/internal/link"
+	"nanotun/netstack/internal/smalltcp"
 )
 
 // Engine is one stack on one device. Its methods are called from one thread,
@@ -34,6 +35,7 @@ type Engine struct {
 
 	endAsking func()
 	listener  *direct.Listener
+	small     *small // or nil
 	loops     []*carry.Loop
 	nextFlow  uint64 // belongs to the thread that has the device
 	listens   listens
@@ -89,7 +91,7 @@ func Open(config Config) (*Engine, error) {
 		e.events.Close()
 		return nil, err
 	}
-	if e.stack, err = newStack(config.Mode, e.link, config.Gateway4, config.Gateway6); err != nil {
+	if e.stack, err = newStack(e.link, config.Gateway4, config.Gateway6); err != nil {
 		e.closeLoops()
 		e.events.Close()
 		return nil, err
@@ -97,6 +99,7 @@ func Open(config Config) (*Engine, error) {
 	e.endAsking = e.parties.askKernel(config.Interface)
 	e.openDatagrams()
 	e.listener = direct.NewListener(e.stack, receiveBuffer)
+	e.openSmall()
 	e.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, e.unclaimed)
 	e.stack.SetTransportProtocolHandler(udp.ProtocolNumber, e.reassembled)
 	return e, nil
@@ -170,6 +173,8 @@ func (e *Engine) unclaimed(id stack.TransportEndpointID, packet *stack.PacketBuf
 		return true
 	}
 	switch {
+	case e.assembled(&t, packet):
+		return true
 	case flags.Contains(header.TCPFlagRst):
 		if flow := e.pending.reset(t); flow != 0 {
 			e.post(t.event(events.Abandoned, flow))
@@ -255,15 +260,18 @@ func (e *Engine) deliver(p link.Packet) {
 			e.carry(f, p)
 			return
 		case opening != nil:
-			opening.handle(p)
+			opening.handlePacket(p)
 			return
-		case closing != nil:
-			e.last(closing, p)
+		case closing != nil && !e.begins(closing, p):
+			e.last(closing, func(app carry.App) { app.Handle(p) })
 			return
 		}
 		if e.forgets(&t, p.Bytes()) {
 			return
 		}
+	}
+	if kind == kindOther && e.unreachable(p.Bytes()) {
+		return
 	}
 	if p.Segment != 0 {
 		e.link.Malformed.Add(1) // several datagrams behind an odd header: nothing takes them apart
@@ -272,14 +280,20 @@ func (e *Engine) deliver(p link.Packet) {
 	e.link.Deliver(p)
 }
 
-// carry gives a packet of an established flow to the stack, and moves what it brings.
+// carry handles a packet of an established flow, and moves what it brings.
 func (e *Engine) carry(f *joinedFlow, p link.Packet) {
 	f.BeginPump()
-	if len(p.Bytes()) <= heldSize && e.lent.Load() && f.Quick() {
+	conn, isSmall := f.Endpoint.(*smalltcp.Conn)
+	switch held := len(p.Bytes()) <= heldSize && e.lent.Load() && f.Quick(); {
+	case held && !isSmall:
 		e.heldOf = f
-		e.link.DeliverHeld(func() { e.link.Deliver(p); f.EndPump() })
-	} else {
-		e.link.Deliver(p)
+		e.link.DeliverHeld(func() { f.Endpoint.Handle(p); f.EndPump() })
+	case held:
+		e.heldOf = f
+		e.small.Hold(conn)
+		fallthrough
+	default:
+		f.Endpoint.Handle(p)
 		f.EndPump()
 	}
 	if f.Ended() { // meanwhile, and the packet may have been the last one

@@ -10,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/waiter"
 
+	"nanotun/netstack/internal/carry"
 	"nanotun/netstack/internal/direct"
 	"nanotun/netstack/internal/link"
 )
@@ -59,7 +60,7 @@ func (h *handshake) open(id stack.TransportEndpointID, packet *stack.PacketBuffe
 	f.Queue.EventRegister(&h.entry)
 	h.mu.Lock()
 	h.working.Store(true)
-	endpoint, err := e.listener.Open(id, packet, &f.Queue)
+	endpoint, err := e.answer(id, packet, f)
 	h.working.Store(false)
 	if err == nil {
 		e.mu.Lock()
@@ -74,20 +75,38 @@ func (h *handshake) open(id stack.TransportEndpointID, packet *stack.PacketBuffe
 	e.look(h)
 }
 
-// handle gives the stack a packet of the app, in the thread that read it.
-func (h *handshake) handle(p link.Packet) {
+// handle has the app's side handle a packet, in the thread that read it; nil says that
+// there is none yet.
+func (h *handshake) handle(by func(carry.App)) {
 	h.mu.Lock()
-	if endpoint := h.flow.Endpoint; endpoint != nil {
+	if app := h.flow.Endpoint; app != nil {
 		h.working.Store(true)
-		direct.Begin(endpoint)
-		h.engine.link.Deliver(p)
-		direct.Finish(endpoint, &h.flow.Queue)
+		by(app)
+		app.Keep()
 		h.working.Store(false)
 	} else {
-		h.engine.link.Deliver(p) // the app knows nothing of it yet
+		by(nil)
 	}
 	h.mu.Unlock()
 	h.engine.look(h)
+}
+
+// handlePacket gives a packet that the app's side is not there for yet to the stack.
+func (h *handshake) handlePacket(p link.Packet) {
+	h.handle(func(app carry.App) {
+		if app != nil {
+			app.Handle(p)
+			return
+		}
+		small := h.engine.small
+		if small != nil {
+			small.beginning = true
+		}
+		h.engine.link.Deliver(p)
+		if small != nil {
+			small.beginning = false
+		}
+	})
 }
 
 // NotifyEvent implements waiter.EventListener: a timer, or an error that came by ICMP, may
@@ -106,8 +125,8 @@ func (e *Engine) look(h *handshake) {
 		e.mu.Unlock()
 		return
 	}
-	connected := f.givenUp == 0 && direct.Connected(f.Endpoint)
-	if !connected && f.givenUp == 0 && !direct.Failed(f.Endpoint) {
+	connected := f.givenUp == 0 && established(f.Endpoint)
+	if !connected && f.givenUp == 0 && !failed(f.Endpoint) {
 		e.mu.Unlock()
 		return
 	}
@@ -128,8 +147,11 @@ func (e *Engine) look(h *handshake) {
 		e.breakOff(f)
 		return
 	}
-	e.setOptions(f.Endpoint)
-	if direct.Acknowledged(f.Endpoint) {
+	stacked, ok := f.Endpoint.(*direct.App)
+	if ok {
+		e.setOptions(stacked.Endpoint)
+	}
+	if !ok || direct.Acknowledged(stacked.Endpoint) {
 		e.parties.completed(&f.tuple, time.Now())
 	}
 	if held != nil {

@@ -106,12 +106,13 @@ func TestAllInPlace(t *testing.T) {
 func (w *world) allClosed() {
 	w.t.Helper()
 	eventually(w.t, "all endpoints to be closed", func() bool { return len(w.engine.stack.RegisteredEndpoints()) == 0 })
-	w.do(func(e *Engine) {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if n := len(e.opening) + len(e.joined) + len(e.linger.flows) + e.half.order.Len(); n != 0 {
-			w.t.Errorf("%d records are left", n)
-		}
+	eventually(w.t, "all records to be gone", func() (gone bool) {
+		w.do(func(e *Engine) {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			gone = len(e.opening)+len(e.joined)+len(e.linger.flows)+e.half.order.Len() == 0
+		})
+		return gone
 	})
 }
 

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"io"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -106,8 +108,11 @@ func TestLingersUntilATimer(t *testing.T) {
 	forEach(t, corners(), func(t *testing.T, v variant) {
 		p := newPlayer(newWorld(t, v))
 		p.client(40001).fallen(1)
-		for _, endpoint := range p.engine.stack.RegisteredEndpoints() {
-			endpoint.Abort()
+		p.engine.mu.Lock()
+		lingers := slices.Collect(maps.Values(p.engine.linger.flows))
+		p.engine.mu.Unlock()
+		for _, one := range lingers {
+			one.flow.Endpoint.Abort()
 		}
 		p.engine.sweepLingering()
 		p.allClosed()

@@ -11,6 +11,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 
 	"nanotun/netstack/internal/carry"
+	"nanotun/netstack/internal/direct"
+	"nanotun/netstack/internal/smalltcp"
 )
 
 // fill writes until nothing more is taken and full says that it is the engine
@@ -40,8 +42,13 @@ func (w *world) upWaits() (most int) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		for _, f := range e.joined {
-			n, _ := f.Endpoint.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
-			most = max(most, n)
+			switch app := f.Endpoint.(type) {
+			case *direct.App:
+				n, _ := app.GetSockOptInt(tcpip.ReceiveQueueSizeOption)
+				most = max(most, n)
+			case *smalltcp.Conn:
+				most = max(most, app.Unread())
+			}
 		}
 	})
 	return most

@@ -65,7 +65,7 @@ func Probe(config ProbeConfig) bool {
 
 func probe(config ProbeConfig) bool {
 	endpoint := link.New(config.TunFD, config.MTU, config.VirtioHeader)
-	s, err := newStack(Full, endpoint, config.Gateway, netip.IPv6LinkLocalAllRouters())
+	s, err := newStack(endpoint, config.Gateway, netip.IPv6LinkLocalAllRouters())
 	if err != nil {
 		return false
 	}

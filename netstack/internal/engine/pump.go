@@ -62,6 +62,9 @@ func (e *Engine) Lend() error {
 		Late: e.flushHeld,
 		Left: func() {
 			e.link.FlushHeld(0, time.Now())
+			if e.small != nil {
+				e.small.FlushHeld(0, time.Now())
+			}
 			e.lent.Store(false)
 			e.events.Post(events.Event{Kind: events.DeviceReturned})
 		},
@@ -87,10 +90,13 @@ func (e *Engine) lentTurn() int {
 
 // flushHeld sends the acknowledgement that no answer took with it.
 func (e *Engine) flushHeld() time.Duration {
-	if !e.link.Holds() {
+	held := e.link.Holds()
+	small := e.small != nil && e.small.Holds()
+	if !held && !small {
 		return 0
 	}
-	if e.link.FlushHeld(heldFor, time.Now()) {
+	now := time.Now()
+	if held && e.link.FlushHeld(heldFor, now) || small && e.small.FlushHeld(heldFor, now) {
 		if e.heldOf != nil {
 			e.heldOf.NotQuick()
 			e.heldOf = nil
@@ -105,6 +111,9 @@ func (e *Engine) flushHeld() time.Duration {
 func (e *Engine) pump(budget int, attended bool) (int, unix.Errno) {
 	e.datagrams.Look()
 	defer e.flushDatagrams()
+	if e.small != nil {
+		defer e.small.Flush()
+	}
 	for n := 0; n < budget; {
 		packet, ok, errno := e.link.Read()
 		switch errno {

@@ -40,24 +40,24 @@ const (
 	icmpBurst     = 1000
 )
 
-// newStack makes a stack of the mode with one NIC on the endpoint, which
+// newStack makes a stack with one NIC on the endpoint, which
 // answers for any address.
-func newStack(mode Mode, endpoint *link.Endpoint, gateway4, gateway6 netip.Addr) (*stack.Stack, error) {
+func newStack(endpoint *link.Endpoint, gateway4, gateway6 netip.Addr) (*stack.Stack, error) {
 	s := stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
 		HandleLocal:        false,
 		Clock:              newClock(),
 	})
-	if err := configure(s, mode, endpoint, gateway4, gateway6); err != nil {
+	if err := configure(s, endpoint, gateway4, gateway6); err != nil {
 		s.Destroy()
 		return nil, err
 	}
 	return s, nil
 }
 
-func configure(s *stack.Stack, mode Mode, endpoint *link.Endpoint, gateway4, gateway6 netip.Addr) error {
-	if err := setTCP(s, mode); err != nil {
+func configure(s *stack.Stack, endpoint *link.Endpoint, gateway4, gateway6 netip.Addr) error {
+	if err := setTCP(s); err != nil {
 		return err
 	}
 	s.SetICMPLimit(rate.Limit(icmpPerSecond))
@@ -91,23 +91,15 @@ func configure(s *stack.Stack, mode Mode, endpoint *link.Endpoint, gateway4, gat
 	return nil
 }
 
-// setTCP sets what the modes differ in, and what neither leaves at gVisor's
-// default because this link is no wire.
-func setTCP(s *stack.Stack, mode Mode) error {
-	full := mode == Full
-	recovery := tcpip.TCPRecovery(0)
-	if full {
-		recovery = tcpip.TCPRACKLossDetection
-	}
-	congestion := tcpip.CongestionControlOption("reno")
-	if full {
-		congestion = "cubic"
-	}
+// setTCP sets what may not be as gVisor has it, because this link is no wire.
+func setTCP(s *stack.Stack) error {
+	recovery := tcpip.TCPRACKLossDetection
+	congestion := tcpip.CongestionControlOption("cubic")
 	options := []tcpip.SettableTransportProtocolOption{
-		new(tcpip.TCPSACKEnabled(full)),
+		new(tcpip.TCPSACKEnabled(true)),
 		&recovery,
 		&congestion,
-		new(tcpip.TCPModerateReceiveBufferOption(full)),
+		new(tcpip.TCPModerateReceiveBufferOption(true)),
 		&tcpip.TCPReceiveBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: receiveBuffer, Max: 2 * receiveBuffer},
 		&tcpip.TCPSendBufferSizeRangeOption{Min: tcp.MinBufferSize, Default: carry.SendBuffer, Max: carry.SendBuffer},
 		new(tcpip.TCPTimeWaitTimeoutOption(timeWait)),

@@ -46,6 +46,10 @@ func (e *Engine) Stats() Stats {
 	}
 	metrics.Read(samples)
 	s := e.stack.Stats()
+	retransmits := s.TCP.Retransmits.Value()
+	if e.small != nil {
+		retransmits += e.small.Retransmits.Load()
+	}
 	return Stats{
 		Flows:            uint64(flows),
 		Pending:          uint64(e.pending.len()),
@@ -64,7 +68,7 @@ func (e *Engine) Stats() Stats {
 		DropGateway:      e.dropToGate.Load(),
 		DropWrite:        e.link.WriteDrops.Load(),
 		StackDropped:     s.DroppedPackets.Value(),
-		Retransmits:      s.TCP.Retransmits.Value(),
+		Retransmits:      retransmits,
 		ChecksumErrors:   s.TCP.ChecksumErrors.Value() + s.UDP.ChecksumErrors.Value() + e.link.BadChecksum.Load(),
 		Goroutines:       samples[0].Value.Uint64(),
 		HeapBytes:        samples[1].Value.Uint64(),
