@@ -88,7 +88,7 @@ _nanotun() {
                 '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
                 '--sniff[read the name from TLS, HTTP and QUIC where a rule or script needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
-                '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
+                '--stack=[TCP for this machine'\''s flows\: gvisor (all of it) or simple (a third less CPU) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--syslog[log to syslog in the place of stderr]' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
@@ -155,7 +155,7 @@ _nanotun() {
                 '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
                 '--sniff[read the name from TLS, HTTP and QUIC where a rule or script needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
-                '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
+                '--stack=[TCP for this machine'\''s flows\: gvisor (all of it) or simple (a third less CPU) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
                 '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
@@ -243,7 +243,7 @@ _nanotun() {
                 '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
                 '--sniff[read the name from TLS, HTTP and QUIC where a rule or script needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
-                '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
+                '--stack=[TCP for this machine'\''s flows\: gvisor (all of it) or simple (a third less CPU) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
                 '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
@@ -318,7 +318,7 @@ _nanotun() {
                 '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
                 '--sniff[read the name from TLS, HTTP and QUIC where a rule or script needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
-                '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
+                '--stack=[TCP for this machine'\''s flows\: gvisor (all of it) or simple (a third less CPU) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
                 '--uid=[the user whose flow it is, a name or a number]:VALUE:' \
@@ -395,7 +395,7 @@ _nanotun() {
                 '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
                 '--sniff[read the name from TLS, HTTP and QUIC where a rule or script needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
-                '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
+                '--stack=[TCP for this machine'\''s flows\: gvisor (all of it) or simple (a third less CPU) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--target=[HOST\:PORT that the proxy is to connect to]:VALUE:' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
@@ -462,7 +462,7 @@ _nanotun() {
                 '--script-timeout=[how long the script'\''s answer may take, 100ms to 2m \[default\: 5s\]]:DURATION:' \
                 '--sniff[read the name from TLS, HTTP and QUIC where a rule or script needs it and none is known \[default\: false\]]' \
                 '*--sniff-ports=[ports whose first bytes may be read with sniff \[default\: 80,443\]; may be given several times]:PORTS:' \
-                '--stack=[packet engine\: gvisor (everything) or simple (less overhead) \[default\: gvisor\]]:MODE:(gvisor simple)' \
+                '--stack=[TCP for this machine'\''s flows\: gvisor (all of it) or simple (a third less CPU) \[default\: gvisor\]]:MODE:(gvisor simple)' \
                 '--tun=[name of the TUN device \[default\: nano0\]]:NAME:' \
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
                 '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \

@@ -25,10 +25,10 @@ from nanotun.flow import Crowd, Datagram, Endpoint, Protocol, Stats
 from nanotun.interfaces import DatagramLeg, DialPlan, IFlowHandler, IPacketEngine, ITunDevice
 from nanotun.timer import Timer
 
-#: The library's stack for each C{stackMode}.  gVisor's whole netstack has fragments, ICMP,
-#: loss recovery and window tuning: the choice for coverage.  The simple one has fixed
-#: windows and none of the loss recovery that a link within one machine never needs: the
-#: choice for speed and many flows.
+#: The library's stack for each C{stackMode}.  gvisor gives every flow gVisor's whole TCP, with
+#: loss recovery and window tuning: the choice for coverage.  simple gives this machine's own
+#: flows a small TCP, because their link neither loses nor reorders: the choice for speed and
+#: many flows.  All else, and the flows of other machines, is gVisor's in both.
 STACKS = {"gvisor": abi.NS_STACK_GVISOR, "simple": abi.NS_STACK_SIMPLE}
 
 #: Joined flows.  Each holds an fd and, idle, some 6 KB; one address has no more than
