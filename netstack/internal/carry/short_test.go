@@ -55,7 +55,9 @@ func TestQuick(t *testing.T) {
 		f.Await("the answer", header.TCPFlagPsh)
 	}
 	f.pump(header.TCPFlagAck|header.TCPFlagPsh, []byte("question"))
-	f.flow.askedAt = clock() - time.Minute // nothing else runs now
+	asked := make(chan struct{})
+	f.loop.Call(func() { f.flow.askedAt = clock() - time.Minute; close(asked) })
+	<-asked
 	_, _ = unix.Write(f.upstream, []byte("answer"))
 	f.Await("the answer", header.TCPFlagPsh)
 	for end := time.Now().Add(patience); f.flow.Quick(); {

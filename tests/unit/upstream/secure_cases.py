@@ -7,7 +7,9 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 
 from nanotun.upstream.make import upstreamsFor
 from nanotun.upstream.schemes.table import parseProxyURL
@@ -71,7 +73,16 @@ class SecureCase(PlanCase):
         factory.buildProtocol = build  # type: ignore[assignment, method-assign]
         port = self.reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
+        self.addCleanup(self.hangUp)
         return int(port.getHost().port)
+
+    def hangUp(self) -> Deferred[None]:
+        """End what is left: the library closes its side in a thread of its own."""
+        for script in self.scripts:
+            transport: Any = script.transport
+            if transport is not None:
+                transport.abortConnection()
+        return deferLater(self.reactor, 0, lambda: None)
 
     def makeSecure(
         self, port: int, text: str = "", options: str = f"?ca={CA}", **values: Any
