@@ -34,8 +34,9 @@ import (
 )
 
 const (
-	// receiveBuffer is the most bytes of an app that wait here, and the window it sees.
-	receiveBuffer = 1 << 20
+	// receiveBuffer is the most bytes of an app that wait here, and the window it sees: what
+	// 16 bits and the shift can say.
+	receiveBuffer = largestWindow << windowShift
 
 	// windowShift makes windows of up to 2 MiB out of 16 bits (RFC 7323).
 	windowShift = 5
