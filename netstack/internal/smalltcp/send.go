@@ -33,7 +33,20 @@ func (c *Conn) handleACK(t header.TCP, ack uint32, carries bool) bool {
 			c.resend()
 		}
 	}
+	if c.window > before && (before == 0 || c.timing.vain > 0) && c.oldest != c.furthest {
+		c.startAgain()
+	}
 	return true
+}
+
+// startAgain has everything sent again that is not acknowledged, now that the app takes more:
+// a kernel whose memory is full throws away what was in its window, and the timer may be set
+// for a minute by now.
+func (c *Conn) startAgain() {
+	c.recovering, c.duplicates = false, 0
+	c.next = c.oldest
+	c.timing.vain = 0
+	c.stopTimer()
 }
 
 func (c *Conn) setWindow(t header.TCP) {

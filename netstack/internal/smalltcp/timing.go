@@ -100,8 +100,7 @@ func (c *Conn) again() {
 		t.silent = 0
 	}
 	// An app that is there but reads nothing is waited for.
-	closed := c.window == 0 && c.oldest == c.next
-	if t.silent > tries || t.vain > tries && !closed {
+	if t.silent > tries || t.vain > tries && c.window > 0 {
 		c.reset(&tcpip.ErrTimeout{})
 		return
 	}

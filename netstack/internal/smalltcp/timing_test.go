@@ -95,6 +95,47 @@ func TestRepeatedAcknowledgement(t *testing.T) {
 	a.nothing()
 }
 
+// A kernel whose memory is full throws away what was in its window and closes that. However
+// long its app reads nothing, it is asked and answers; once it opens the window again,
+// everything is sent again at once, and the timer is set as at first.
+func TestLossInAFullKernel(t *testing.T) {
+	for _, closes := range []bool{true, false} {
+		a := connect(t, false)
+		a.write(make([]byte, 5*appMSS))
+		a.got()
+		a.window = 0
+		if !closes {
+			a.window = 1
+		}
+		a.send(ack, nil)
+		a.got()
+		times := tries - 1
+		if closes {
+			times = 3 * tries
+		}
+		for range times {
+			if !a.expire() {
+				t.Fatal("the timer is not set")
+			}
+			if len(a.got()) == 0 {
+				t.Fatal("neither a question nor a part again")
+			}
+			a.send(ack, nil)
+		}
+		a.got()
+		a.window = appWindow
+		a.send(ack, nil)
+		all := a.got()
+		if len(all) != 5 || all[0].SequenceNumber() != a.ack {
+			t.Fatalf("%d segments, window closed %t", len(all), closes)
+		}
+		if !a.conn.timing.set || a.conn.timing.vain != 0 {
+			t.Errorf("the timer is set %t, after %d in vain", a.conn.timing.set, a.conn.timing.vain)
+		}
+		a.state(tcp.StateEstablished)
+	}
+}
+
 // An app that never answers is given up after some tries: data, a FIN and a SYN-ACK alike.
 func TestNoAnswer(t *testing.T) {
 	for name, begin := range map[string]func() *app{
