@@ -46,32 +46,32 @@ def _load(figure: str, mode: str, count: int) -> Measure:
     return measure
 
 
-def _counted(name: str, mode: str, count: int) -> Measure:
-    """Like L{_load} of a rate; notes the daemon's CPU time for each of what was counted."""
-    rate = _load("rate", mode, count)
+def _costed(figure: str, name: str, mode: str, count: int, scale: float) -> Measure:
+    """
+    Like L{_load}; notes the daemon's CPU time for what was measured.
+
+    @param scale: what the seconds of CPU time for one unit of the figure are multiplied by.
+    """
+    plain = _load(figure, mode, count)
 
     def measure(opened: Opened, programs: load.Programs, seconds: float) -> float | None:
         before = opened.daemon.cpu() if opened.daemon else 0.0
-        found = rate(opened, programs, seconds)
+        found = plain(opened, programs, seconds)
         if opened.daemon and found:
-            opened.figures[name] = (opened.daemon.cpu() - before) * 1e6 / (found * seconds)
+            opened.figures[name] = (opened.daemon.cpu() - before) * scale / (found * seconds)
         return found
 
     return measure
+
+
+def _counted(name: str, mode: str, count: int) -> Measure:
+    """Like L{_load} of a rate; notes microseconds for each of what was counted."""
+    return _costed("rate", name, mode, count, 1e6)
 
 
 def _perGigabyte(name: str, mode: str, count: int) -> Measure:
-    """Like L{_load} of gigabits; notes the CPU time that the daemon takes for a gigabyte."""
-    speed = _load("gigabits", mode, count)
-
-    def measure(opened: Opened, programs: load.Programs, seconds: float) -> float | None:
-        before = opened.daemon.cpu() if opened.daemon else 0.0
-        found = speed(opened, programs, seconds)
-        if opened.daemon and found:
-            opened.figures[name] = (opened.daemon.cpu() - before) * 8 / (found * seconds)
-        return found
-
-    return measure
+    """Like L{_load} of gigabits; notes seconds for a gigabyte."""
+    return _costed("gigabits", name, mode, count, 8.0)
 
 
 def _cpu(name: str) -> Measure:

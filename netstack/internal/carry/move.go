@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"nanotun/netstack/internal/sock"
 )
 
 const (
@@ -114,29 +116,16 @@ type socketWriter struct {
 	errno unix.Errno
 }
 
-func (w *socketWriter) Write(p []byte) (int, error) {
-	done := 0
+func (w *socketWriter) Write(p []byte) (n int, err error) {
 	if w.wire != nil {
-		n, errno := w.wire.Write(p)
-		if w.errno = errno; errno != 0 {
-			return n, errno
-		}
-		return n, nil
+		n, w.errno = w.wire.Write(p)
+	} else {
+		n, w.errno = sock.Send(w.fd, p)
 	}
-	for done < len(p) {
-		// MSG_NOSIGNAL: a SIGPIPE would reach Python's process.
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(w.fd), uintptr(unsafe.Pointer(&p[done])),
-			uintptr(len(p)-done), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
-		if errno == unix.EINTR {
-			continue
-		}
-		if errno != 0 {
-			w.errno = errno
-			return done, errno
-		}
-		done += int(n)
+	if w.errno != 0 {
+		return n, w.errno
 	}
-	return done, nil
+	return n, nil
 }
 
 // moveDown moves what the upstream sent to the app, until there is no more, the

@@ -50,24 +50,6 @@ func isConnected(fd int) bool {
 	return errno == 0
 }
 
-// send sends what the socket takes, and returns how much that was.
-func send(fd int, p []byte) (int, unix.Errno) {
-	done := 0
-	for done < len(p) {
-		// MSG_NOSIGNAL: a SIGPIPE would reach Python's process.
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[done])),
-			uintptr(len(p)-done), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
-		switch errno {
-		case 0:
-			done += int(n)
-		case unix.EINTR:
-		default:
-			return done, errno
-		}
-	}
-	return done, 0
-}
-
 // Close ends a connection that nobody wants any more, with a reset.
 func Close(fd int) {
 	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})

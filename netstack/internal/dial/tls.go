@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nanotun/netstack/internal/carry"
+	"nanotun/netstack/internal/sock"
 	"nanotun/netstack/internal/tlswire"
 )
 
@@ -54,7 +55,7 @@ func (d *Dial) receive(p []byte) (int, unix.Errno) {
 
 func (d *Dial) send(p []byte) (int, unix.Errno) {
 	if d.wire == nil {
-		return send(d.fd, p)
+		return sock.Send(d.fd, p)
 	}
 	n, errno := d.wire.Write(p)
 	if errno == 0 {

@@ -2,11 +2,11 @@ package lent
 
 import (
 	"sync"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"nanotun/netstack/internal/carry"
+	"nanotun/netstack/internal/sock"
 	"nanotun/netstack/internal/tlswire"
 )
 
@@ -96,7 +96,7 @@ func (r *relay) shaken(wire *tlswire.Wire, err error, host string) {
 	r.wire = wire
 	r.down = append(tlswire.Message(err, host), r.down...)
 	if err != nil {
-		_, _ = write(r.near, r.down)
+		_, _ = sock.Send(r.near, r.down)
 		r.end()
 		return
 	}
@@ -118,7 +118,7 @@ func (r *relay) move() {
 
 func (r *relay) moveDown(buffer *[bufferSize]byte) {
 	for !r.wireDone && !r.gone {
-		n, errno := write(r.near, r.down)
+		n, errno := sock.Send(r.near, r.down)
 		r.down = r.down[n:]
 		if errno == unix.EAGAIN {
 			return
@@ -221,20 +221,4 @@ func (r *relay) closeWire() {
 		return
 	}
 	_ = unix.Close(r.fd)
-}
-
-func write(fd int, p []byte) (int, unix.Errno) {
-	done := 0
-	for done < len(p) {
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[done])),
-			uintptr(len(p)-done), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
-		switch errno {
-		case 0:
-			done += int(n)
-		case unix.EINTR:
-		default:
-			return done, errno
-		}
-	}
-	return done, 0
 }

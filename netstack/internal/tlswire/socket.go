@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"nanotun/netstack/internal/sock"
 )
 
 // later is what a read from an empty socket returns. crypto/tls keeps what it has read so
@@ -190,27 +192,14 @@ func (s *socket) flushBelow() bool {
 }
 
 func (s *socket) send(p []byte) (sent int) {
+	var errno unix.Errno
 	if s.below != nil {
-		n, errno := s.below.Write(p)
-		if errno != 0 && errno != unix.EAGAIN {
-			s.failed = errno
-		}
-		return n
+		sent, errno = s.below.Write(p)
+	} else {
+		sent, errno = sock.Send(s.fd, p)
 	}
-	for sent < len(p) {
-		// MSG_NOSIGNAL: a SIGPIPE would reach Python's process.
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(&p[sent])),
-			uintptr(len(p)-sent), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
-		switch errno {
-		case 0:
-			sent += int(n)
-		case unix.EINTR:
-		case unix.EAGAIN:
-			return sent
-		default:
-			s.failed = errno
-			return sent
-		}
+	if errno != 0 && errno != unix.EAGAIN {
+		s.failed = errno
 	}
 	return sent
 }
