@@ -218,7 +218,9 @@ class Judge:
         self._byDestination = not (settings.rules or script or self._needsOwner)
         self._known = lru_cache(maxsize=DESTINATIONS)(partial(_always, rules))
         looks = self._owners is not None
-        self._standing = StandingRules(settings, rules, behind, looks, namesOf, past, untilEdge)
+        self._standing = StandingRules(
+            settings, rules, self._check, behind, looks, namesOf, past, untilEdge
+        )
 
     def withOwners(
         self,

@@ -24,6 +24,7 @@ from nanotun.config.upstreams import withFields
 from nanotun.flow import Decision, Endpoint, Flow, Known, Verdict
 from nanotun.policy.behind import Behind, takenFor
 from nanotun.policy.decisions import leadsOut
+from nanotun.policy.routecheck import RouteCheck
 from nanotun.policy.rules import Rules
 from nanotun.policy.subject import OWNER
 
@@ -43,6 +44,7 @@ class StandingRules:
     The standing decisions of one configuration.
 
     @param rules: of the configuration.
+    @param check: what becomes of a decision by the routes.
     @param behind: knows the proxies' own flows.
     @param looks: whether owners are looked for.
     @param namesOf: what is known of the names of a flow's destination.
@@ -55,6 +57,7 @@ class StandingRules:
         self,
         settings: Settings,
         rules: Rules,
+        check: RouteCheck,
         behind: Behind,
         looks: bool,
         namesOf: Callable[[Flow], Known],
@@ -62,6 +65,7 @@ class StandingRules:
         untilEdge: UntilEdge,
     ) -> None:
         self._rules = rules
+        self._check = check.untold()
         self._behind = behind
         self._looks = looks
         self._namesOf = namesOf
@@ -129,7 +133,8 @@ class StandingRules:
             subject.call(self._namesOf(flow))
         if not self._looks:
             subject.asked |= OWNER
-        return self._rules.certain(subject)
+        decision = self._rules.certain(subject)
+        return None if decision is None else self._check.route(whoever, decision)
 
 
 def _same(one: Decision, other: Decision) -> bool:

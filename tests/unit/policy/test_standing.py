@@ -211,11 +211,18 @@ class StandsTests(StandsCase):
         self.assertNever(judge, "tcp 10.0.0.1:445", "tcp 1.1.1.1:445")
 
     def test_routes(self) -> None:
-        """What the routes change does not stand."""
+        """What the routes have made of a decision stands until they change."""
         judge = self.makeJudge()
+        asked = flow("tcp 10.0.0.1:443")
+        before = judge.judge(asked)
+        assert isinstance(before, Decision)
         self.assertStands(judge, "tcp 10.0.0.1:443")
         self.inside.update(("10.0.0.1", "8.8.8.8"))
-        self.assertNever(judge, "tcp 10.0.0.1:443")
+        for source in (ME, NEIGHBOUR):
+            self.assertStands(judge, "tcp 10.0.0.1:443", source=source)
+        self.assertIsNone(judge.stands(asked, before))
+        excluding = self.makeJudge(excludedProcesses="curl")
+        self.assertNever(excluding, "tcp 10.0.0.1:443")
         self.assertNever(self.makeJudge(excludedIPs="8.8.8.8"), "tcp 8.8.8.8:443")
 
     def test_carrier(self) -> None:
