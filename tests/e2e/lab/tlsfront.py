@@ -99,6 +99,10 @@ class Stunnel(Server):
         shown: Certificate,
         port: int = 4430,
     ) -> None:
+        # On a busy machine the kernel repeats a FIN early (a tail loss probe, RFC 8985).  Its
+        # acknowledgement meets a socket that the proxy has closed, the answer is a reset, and
+        # stunnel then throws away what it has not read yet.
+        namespace.run(["sysctl", "-qw", "net.ipv4.tcp_early_retrans=0"])
         config = directory / f"stunnel-{port}.conf"
         config.write_text(_STUNNEL.format(port=port, behind=behind, cert=shown.cert, key=shown.key))
         super().__init__(
