@@ -54,6 +54,7 @@ var (
 	handshakeOffset = offsetOf(endpointType, "h", reflect.Pointer)
 	segmentsOffset  = offsetOf(endpointType, "segmentQueue", reflect.Struct)
 	handshakeType   = typeOf(endpointType, "h").Elem()
+	recoveryOffset  = offsetOf(endpointType, "tcpRecovery", reflect.Int32)
 	endpointOffset  = offsetOf(handshakeType, "ep", reflect.Pointer)
 	segmentType     = typeOf(typeOf(typeOf(endpointType, "segmentQueue"), "list"), "head").Elem()
 	flagsOffset     = offsetOf(segmentType, "flags", reflect.Uint8)
@@ -117,6 +118,16 @@ func (l *Listener) Open(id stack.TransportEndpointID, packet *stack.PacketBuffer
 		return nil, refused
 	}
 	return *at[*tcp.Endpoint](handshake, endpointOffset), nil
+}
+
+// ExpectLoss has an endpoint detect losses by time (RACK, RFC 8985) and control congestion by
+// CUBIC, whatever the stack's options say.
+func ExpectLoss(ep *tcp.Endpoint) {
+	ep.LockUser()
+	*at[tcpip.TCPRecovery](unsafe.Pointer(ep), recoveryOffset) = tcpip.TCPRACKLossDetection
+	ep.UnlockUser()
+	cubic := tcpip.CongestionControlOption("cubic")
+	_ = ep.SetSockOpt(&cubic) // gVisor always has it
 }
 
 // finishOpening is Finish for an endpoint in SYN-RCVD. It returns whether the handshake is

@@ -1,6 +1,7 @@
 package direct_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"strings"
 	"testing"
@@ -29,9 +30,11 @@ func begin(t *testing.T, options []byte) *fixture {
 	f := &fixture{t: t, Peer: enginetest.New(t)}
 	f.Stack.Pause()
 	t.Cleanup(f.Stack.Resume)
-	sack := tcpip.TCPSACKEnabled(true)
-	if err := f.Stack.SetTransportProtocolOption(tcp.ProtocolNumber, &sack); err != nil {
-		t.Fatal(err)
+	sack, recovery := tcpip.TCPSACKEnabled(true), tcpip.TCPRecovery(0)
+	for _, option := range []tcpip.SettableTransportProtocolOption{&sack, &recovery} {
+		if err := f.Stack.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
+			t.Fatal(err)
+		}
 	}
 	f.Options = options
 	listener := direct.NewListener(f.Stack, window)
@@ -330,6 +333,41 @@ func TestAcknowledged(t *testing.T) {
 		f.state(tcp.StateEstablished)
 		if got := direct.Acknowledged(f.Endpoint); got != inPlace {
 			t.Errorf("in place: %t, and acknowledged: %t", inPlace, got)
+		}
+	}
+}
+
+// An endpoint that is to expect losses repeats its last segment first, as only RACK does
+// (RFC 8985, section 7), and has CUBIC; any other one repeats its first.
+func TestExpectLoss(t *testing.T) {
+	for _, expects := range []bool{false, true} {
+		f := begin(t, append(bytes.Clone(maximumSegment), 1, 1, 4, 2))
+		reno := tcpip.CongestionControlOption("reno")
+		if err := f.Endpoint.SetSockOpt(&reno); err != nil {
+			t.Fatal(err)
+		}
+		want := reno
+		if expects {
+			direct.ExpectLoss(f.Endpoint)
+			want = "cubic"
+		}
+		var got tcpip.CongestionControlOption
+		if err := f.Endpoint.GetSockOpt(&got); err != nil || got != want {
+			t.Errorf("it has %q, not %q; %v", got, want, err)
+		}
+		f.synACK()
+		f.handle(header.TCPFlagAck, nil)
+		f.write(string(make([]byte, 1900)))
+		first, last := f.Sent(), f.Sent()
+		if first == nil || last == nil {
+			t.Fatal("no two segments were sent")
+		}
+		repeated := first
+		if expects {
+			repeated = last
+		}
+		if segment := f.Await("a repetition", header.TCPFlagAck); segment.SequenceNumber() != repeated.SequenceNumber() {
+			t.Errorf("expects: %t, and another segment is repeated", expects)
 		}
 	}
 }

@@ -94,6 +94,9 @@ func (e *Engine) answer(id stack.TransportEndpointID, packet *stack.PacketBuffer
 	if err != nil {
 		return nil, err
 	}
+	if !f.here {
+		direct.ExpectLoss(endpoint)
+	}
 	return &direct.App{Endpoint: endpoint, Link: e.link, Queue: &f.Queue}, nil
 }
 

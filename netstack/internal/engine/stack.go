@@ -91,10 +91,14 @@ func configure(s *stack.Stack, endpoint *link.Endpoint, gateway4, gateway6 netip
 	return nil
 }
 
-// setTCP sets what may not be as gVisor has it, because this link is no wire.
+// setTCP sets what may not be as gVisor has it, because this link is no wire. It hardly ever
+// loses anything, and a thread that waits for a processor is much later than its round trip:
+// RACK takes that for loss, and CUBIC's slow start ends at it (HyStart). Either leaves a
+// congestion window that cuts what could go in one piece into many. Flows of other machines
+// are asked for otherwise, see direct.ExpectLoss.
 func setTCP(s *stack.Stack) error {
-	recovery := tcpip.TCPRACKLossDetection
-	congestion := tcpip.CongestionControlOption("cubic")
+	recovery := tcpip.TCPRecovery(0)
+	congestion := tcpip.CongestionControlOption("reno")
 	options := []tcpip.SettableTransportProtocolOption{
 		new(tcpip.TCPSACKEnabled(true)),
 		&recovery,
