@@ -245,19 +245,63 @@ class Crowd(NamedTuple):
     times: int
 
 
-class FlowEnd(NamedTuple):
+class FlowState(enum.IntEnum):
     """
-    How a joined flow ended.
+    How far a flow is (netstack.h, NS_FLOW_...).
 
-    @ivar error: 0, or the errno that ended it.
+    WAITING: for its decision, or for a leg that the router opens.  DIALLING: the engine opens
+    its leg.  OPEN: it is joined, though its app may still have to complete the handshake; or its
+    datagrams are attached.  HALF_CLOSED: one direction has ended.
+    """
+
+    WAITING = 1
+    DIALLING = 2
+    OPEN = 3
+    HALF_CLOSED = 4
+
+
+class ListedFlow(NamedTuple):
+    """
+    A flow as it is now.
+
+    @ivar age: seconds since the app asked for it.
+    @ivar idle: seconds since its last byte; if there was none, since it was established or asked
+        for.
+    @ivar note: the number that came with its decision; 0 for none yet.
     @ivar bytesUp: payload bytes from the app.
     @ivar bytesDown: payload bytes to the app.
+    """
+
+    flow: Flow
+    state: FlowState
+    age: float
+    idle: float
+    note: int
+    bytesUp: int
+    bytesDown: int
+
+
+class FlowEnd(NamedTuple):
+    """
+    How a joined flow ended, or one of datagrams that was attached.
+
+    @ivar error: 0, or the errno that ended it.  It is 0 as well for datagrams that did not come
+        any more.
+    @ivar bytesUp: payload bytes from the app.
+    @ivar bytesDown: payload bytes to the app.
+    @ivar note: the number that came with its decision; 0 for none.
+    @ivar seconds: since the app asked for it; of datagrams, until the last one.
+    @ivar standing: whether it was one of a standing decision, so that nothing was told of it
+        before.
     """
 
     flow: Flow
     error: int
     bytesUp: int
     bytesDown: int
+    note: int = 0
+    seconds: float = 0.0
+    standing: bool = False
 
 
 class Datagram(NamedTuple):
