@@ -40,7 +40,9 @@ class Decisions:
         self._library = None
         self.dials.close()
 
-    def joinFlow(self, flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None) -> bool:
+    def joinFlow(
+        self, flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None, note: int
+    ) -> bool:
         """See L{nanotun.interfaces.IFlowRequest.join}."""
         library = self._library
         if library is None:
@@ -88,7 +90,7 @@ class Decisions:
         assert self._library is not None
         return nameIn(*abi.nameOf(self._library, self._handle, flowID))
 
-    def attachFlow(self, flowID: int, association: int, real: Endpoint | None = None) -> bool:
+    def attachFlow(self, flowID: int, association: int, real: Endpoint | None, note: int) -> bool:
         """See L{nanotun.interfaces.IDatagramFlowRequest.attach}."""
         library = self._library
         if library is None:

@@ -61,7 +61,7 @@ class Dials:
         self._library = None
         self.requests.clear()
 
-    def begin(self, request: FlowRequest, plan: DialPlan) -> None:
+    def begin(self, request: FlowRequest, plan: DialPlan, note: int) -> None:
         """See L{nanotun.interfaces.IFlowRequest.dial}."""
         course, own, _, fd, first, _ = plan
         library = self._library
@@ -106,7 +106,9 @@ class Dials:
         seconds = microseconds / 1e6
         return DialEnd(DialEndKind(kind), error, step, address, fd, received, seconds)
 
-    def stand(self, destination: Endpoint, ours: bool, plan: DialPlan, seconds: float) -> int:
+    def stand(
+        self, destination: Endpoint, ours: bool, plan: DialPlan, seconds: float, note: int
+    ) -> int:
         """See L{nanotun.interfaces.IPacketEngine.stand}."""
         if self._library is None:
             return 0

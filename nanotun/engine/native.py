@@ -21,7 +21,7 @@ from nanotun.engine.decisions import Decisions
 from nanotun.engine.events import EventReader
 from nanotun.engine.services import ServiceDatagrams
 from nanotun.errors import EngineError
-from nanotun.flow import Crowd, Datagram, Endpoint, Protocol, Stats
+from nanotun.flow import Crowd, Datagram, Endpoint, ListedFlow, Protocol, Stats
 from nanotun.interfaces import DatagramLeg, DialPlan, IFlowHandler, IPacketEngine, ITunDevice
 from nanotun.timer import Timer
 
@@ -205,11 +205,20 @@ class NativeEngine:
         result = self._library.ns_end(self._handle, abi.idArray(flowIDs), len(flowIDs))
         return abi.check(result, "ns_end")
 
-    def stand(self, destination: Endpoint, ours: bool, plan: DialPlan, seconds: float) -> int:
+    def listFlows(self, after: int, limit: int) -> list[ListedFlow]:
+        """See L{IPacketEngine.listFlows}."""
+        return []
+
+    def followDatagrams(self, follow: bool) -> None:
+        """See L{IPacketEngine.followDatagrams}."""
+
+    def stand(
+        self, destination: Endpoint, ours: bool, plan: DialPlan, seconds: float, note: int = 0
+    ) -> int:
         """See L{IPacketEngine.stand}."""
         if self._decisions is None:
             return 0
-        return self._decisions.dials.stand(destination, ours, plan, seconds)
+        return self._decisions.dials.stand(destination, ours, plan, seconds, note)
 
     def withdraw(self) -> None:
         """See L{IPacketEngine.withdraw}."""

@@ -62,21 +62,23 @@ class FlowRequest(_Request):
 
     __slots__ = ()
 
-    def join(self, fd: int, leftover: bytes = b"", form: AbsoluteForm | None = None) -> bool:
+    def join(
+        self, fd: int, leftover: bytes = b"", form: AbsoluteForm | None = None, note: int = 0
+    ) -> bool:
         """See L{IFlowRequest.join}."""
         decisions = self._decisions
         if decisions is None:
             raise self._decidedError("join")
         self._decisions = None
-        return decisions.joinFlow(self.flow.id, fd, leftover, form)
+        return decisions.joinFlow(self.flow.id, fd, leftover, form, note)
 
-    def dial(self, plan: DialPlan) -> None:
+    def dial(self, plan: DialPlan, note: int = 0) -> None:
         """See L{IFlowRequest.dial}."""
         decisions = self._decisions
         if decisions is None:
             discard(plan.fd)
             raise self._decidedError("dial")
-        decisions.dials.begin(self, plan)
+        decisions.dials.begin(self, plan, note)
 
     def undial(self) -> None:
         """See L{IFlowRequest.undial}."""
@@ -91,12 +93,12 @@ class DatagramFlowRequest(_Request):
 
     __slots__ = ()
 
-    def attach(self, association: int, real: Endpoint | None = None) -> bool:
+    def attach(self, association: int, real: Endpoint | None = None, note: int = 0) -> bool:
         """See L{IDatagramFlowRequest.attach}."""
         decisions = self._decisions
         if decisions is None:
             raise self._decidedError("attach")
-        taken = decisions.attachFlow(self.flow.id, association, real)
+        taken = decisions.attachFlow(self.flow.id, association, real, note)
         if taken:
             self._decisions = None
         return taken

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Endpoint,
         Flow,
         FlowEnd,
+        ListedFlow,
         Protocol,
         Refusal,
         Stats,
@@ -53,7 +54,9 @@ class IFlowRequest(Interface):
         @raise OSError: a second call.
         """
 
-    def join(fd: int, leftover: bytes = b"", form: AbsoluteForm | None = None) -> bool:
+    def join(
+        fd: int, leftover: bytes = b"", form: AbsoluteForm | None = None, note: int = 0
+    ) -> bool:
         """
         Complete the handshake with the app, and have the native library carry both
         directions.
@@ -64,19 +67,21 @@ class IFlowRequest(Interface):
         @param form: says, if there is one, that the fd leads to an HTTP proxy which has not
             been asked for a destination: the app's requests are sent to it in this form, and
             whatever else the app sends resets the flow.
+        @param note: the flow's note from now on; 0 leaves it as it is.
         @return: whether the app was still there.
         @raise nanotun.errors.FlowLimitError: too many flows are joined.  The app
             is told nothing, as with L{drop}.
         @raise OSError: it cannot be joined; the flow is ended.
         """
 
-    def dial(plan: DialPlan) -> None:
+    def dial(plan: DialPlan, note: int = 0) -> None:
         """
         Have the engine open a leg and join the flow to it: L{IFlowHandler.flowJoined} follows,
         or L{IFlowHandler.flowDialEnded}, or the app gives up.  This is no decision: the flow
         waits on, and a decision drops the dial.
 
         @param plan: the engine owns its C{fd} from now on.
+        @param note: see L{join}.
         @raise OSError: it cannot be dialled.
         """
 
@@ -96,8 +101,8 @@ class IDatagramFlowRequest(Interface):
     that returned true, L{serve}, L{refuse} or L{drop}.  A call after that raises
     L{nanotun.errors.FlowDecidedError}.
 
-    The engine does not tell the end of such a flow: it forgets the flow after a while
-    without datagrams, and the next datagram is a new request.
+    The engine forgets such a flow after a while without datagrams, and the next datagram is a
+    new request.  It tells the flow's end only if L{IPacketEngine.followDatagrams} asked for that.
     """
 
     flow = Attribute("The L{nanotun.flow.Flow}; its protocol is UDP.")
@@ -114,13 +119,14 @@ class IDatagramFlowRequest(Interface):
         @raise OSError: a second call.
         """
 
-    def attach(association: int, real: Endpoint | None = None) -> bool:
+    def attach(association: int, real: Endpoint | None = None, note: int = 0) -> bool:
         """
         Send them, and those to come, through an association.
 
         @param association: from L{IPacketEngine.openAssociation}.
         @param real: where they really go, if that is not the flow's destination; to the app
             replies look as if from the flow's destination.
+        @param note: the flow's note from now on.
         @return: false if the association cannot take this flow, because it has ended,
             belongs to another source, or to another address by its name, or because it is
             shared and cannot tell the replies from others': the datagrams are no DNS queries,
@@ -153,8 +159,8 @@ class IFlowHandler(Interface):
 
     def flowAbandoned(flowID: int) -> None:
         """
-        The app gave up before the decision, or the flow made way for another: stop working
-        on it.  The id is invalid now.
+        The app gave up before the decision, or the flow made way for another, or
+        L{IPacketEngine.endFlows} ended it: stop working on it.  The id is invalid now.
         """
 
     def flowLimitReached(limit: int) -> None:
@@ -164,7 +170,11 @@ class IFlowHandler(Interface):
         """
 
     def flowClosed(end: FlowEnd) -> None:
-        """A joined flow ended.  Called only while L{followsFlows} is true."""
+        """
+        A joined flow ended.  Called only while L{followsFlows} is true.  Flows of standing
+        decisions, and those of datagrams, are among them only if
+        L{IPacketEngine.followDatagrams} asked for that.
+        """
 
     def flowJoined(flowID: int, seconds: float, address: int) -> None:
         """
@@ -283,13 +293,37 @@ class IPacketEngine(Interface):
 
     def endFlows(flowIDs: list[int]) -> int:
         """
-        Reset joined flows on both sides: L{IFlowHandler.flowClosed} follows, with
-        ECONNABORTED.
+        End flows in any state.  Joined ones are reset on both sides, and
+        L{IFlowHandler.flowClosed} follows, with ECONNABORTED.  Those that wait or are dialled
+        are refused with a reset, and L{IFlowHandler.flowAbandoned} follows for each that the
+        handler knows.  Those of datagrams are forgotten: the next datagram is a new request.
+        Either of the two calls follows for them, too, as they were attached or not.
 
         @return: how many of them there were.
         """
 
-    def stand(destination: Endpoint, ours: bool, plan: DialPlan, seconds: float) -> int:
+    def listFlows(after: int, limit: int) -> list[ListedFlow]:
+        """
+        Flows that are open and flows that wait, TCP and UDP, in ascending order of their ids.
+        Nothing that is carried pauses for it.  Flows that are there all the time are each in
+        one of the pages of a listing; one that begins or ends meanwhile may be.
+
+        Flows of datagrams wait or are attached: those that were refused, dropped or served are
+        not listed.
+
+        @param after: only flows with greater ids; 0 for all.
+        @param limit: how many at most; fewer in the result mean that there are no more.
+        """
+
+    def followDatagrams(follow: bool) -> None:
+        """
+        Set whether L{IFlowHandler.flowClosed} is called as well when attached flows of datagrams
+        end, and flows of standing decisions.  At first it is not.
+        """
+
+    def stand(
+        destination: Endpoint, ours: bool, plan: DialPlan, seconds: float, note: int = 0
+    ) -> int:
         """
         Have all flows to a destination dialled by a plan, without a request.  One that finds no
         room at once is a request all the same.
@@ -298,6 +332,7 @@ class IPacketEngine(Interface):
         @param ours: whether flows of this machine are meant, or those of others.
         @param plan: standing, and without an fd.
         @param seconds: how long it is valid; infinity for until L{withdraw}.
+        @param note: of all flows that are dialled by it.
         @return: the standing decision's number, for L{IFlowHandler.stood} and
             L{IFlowHandler.standingEnded}.  0 if the engine has no room for it, or is stopped.
         @raise OSError: the engine does not take the plan.

@@ -62,6 +62,7 @@ class MemoryStanding:
     A standing decision.
 
     @ivar seconds: how long it is valid.
+    @ivar note: of the flows that it dials.
     @ivar current: whether new flows are dialled by it.
     @ivar flows: those that it has dialled and that have not ended.
     @ivar decided: how many it has dialled since that was told, and likewise C{joined}.
@@ -76,6 +77,7 @@ class MemoryStanding:
     plan: DialPlan
     seconds: float
     flows: set[int]
+    note: int = 0
     current: bool = True
     decided: int = 0
     joined: int = 0
@@ -111,7 +113,9 @@ class MemoryDials:
         self._silent: set[int] = set()
         self._lastStanding = 0
 
-    def stand(self, destination: Endpoint, ours: bool, plan: DialPlan, seconds: float) -> int:
+    def stand(
+        self, destination: Endpoint, ours: bool, plan: DialPlan, seconds: float, note: int = 0
+    ) -> int:
         """See L{nanotun.interfaces.IPacketEngine.stand}."""
         if self.handler is None:
             return 0
@@ -121,7 +125,9 @@ class MemoryDials:
                 self._withdraw(each)
         self._lastStanding += 1
         number = self._lastStanding
-        self.standing[number] = MemoryStanding(number, destination, ours, plan, seconds, set())
+        self.standing[number] = MemoryStanding(
+            number, destination, ours, plan, seconds, set(), note
+        )
         return number
 
     def withdraw(self) -> None:
@@ -204,7 +210,7 @@ class MemoryDials:
 
     # For the engine and its requests.
 
-    def dialFlow(self, request: MemoryRequest, plan: DialPlan) -> None:
+    def dialFlow(self, request: MemoryRequest, plan: DialPlan, note: int = 0) -> None:
         """See L{nanotun.interfaces.IFlowRequest.dial}."""
         error, self.dialError = self.dialError, None
         if error is not None or request.flow.id not in self._waiting:
@@ -214,6 +220,7 @@ class MemoryDials:
             return
         assert request.flow.id not in self.dialled
         self.dialled[request.flow.id] = plan
+        self._note(request.flow.id, note)
         self._requests[request.flow.id] = request
 
     def dropDial(self, flowID: int) -> None:
@@ -229,6 +236,9 @@ class MemoryDials:
         self.dropDial(flowID)
         self._endOfStanding(flowID)
 
+    def _note(self, flowID: int, note: int) -> None:
+        raise NotImplementedError
+
     def _stands(self, request: MemoryRequest) -> bool:
         """Dial a new flow if there is a standing decision about it."""
         flow = request.flow
@@ -237,7 +247,7 @@ class MemoryDials:
             if self.room and each.current and (each.destination, each.ours) == key:
                 each.decided += 1
                 each.flows.add(flow.id)
-                self.dialFlow(request, each.plan)
+                self.dialFlow(request, each.plan, each.note)
                 return True
         return False
 

@@ -19,7 +19,6 @@ from nanotun.flow import (
     Datagram,
     Endpoint,
     Flow,
-    FlowEnd,
     Protocol,
     Refusal,
     Stats,
@@ -35,6 +34,7 @@ from nanotun.interfaces import (
     LegKind,
 )
 from nanotun.testing.dials import MemoryDials
+from nanotun.testing.listing import MemoryFlows
 
 WEB = Endpoint("192.0.2.1", 80)
 SOURCE = Endpoint("198.18.0.2", 40000)
@@ -58,26 +58,28 @@ class MemoryRequest:
         self._checkUndecided()
         return self._engine.sniffFlow(self.flow.id)
 
-    def join(self, fd: int, leftover: bytes = b"", form: AbsoluteForm | None = None) -> bool:
+    def join(
+        self, fd: int, leftover: bytes = b"", form: AbsoluteForm | None = None, note: int = 0
+    ) -> bool:
         """See L{IFlowRequest.join}."""
         self._decide()
-        return self._engine.joinFlow(self.flow.id, fd, leftover, form)
+        return self._engine.joinFlow(self.flow.id, fd, leftover, form, note)
 
-    def dial(self, plan: DialPlan) -> None:
+    def dial(self, plan: DialPlan, note: int = 0) -> None:
         """See L{IFlowRequest.dial}."""
         if self.decided and plan.fd >= 0:
             os.close(plan.fd)
         self._checkUndecided()
-        self._engine.dialFlow(self, plan)
+        self._engine.dialFlow(self, plan, note)
 
     def undial(self) -> None:
         """See L{IFlowRequest.undial}."""
         self._engine.dropDial(self.flow.id)
 
-    def attach(self, association: int, real: Endpoint | None = None) -> bool:
+    def attach(self, association: int, real: Endpoint | None = None, note: int = 0) -> bool:
         """See L{IDatagramFlowRequest.attach}."""
         self._checkUndecided()
-        self.decided = self._engine.attachFlow(self.flow.id, association, real)
+        self.decided = self._engine.attachFlow(self.flow.id, association, real, note)
         return self.decided
 
     def serve(self) -> None:
@@ -105,11 +107,11 @@ class MemoryRequest:
             raise FlowDecidedError(f"The flow {self.flow.id} was decided already.")
 
 
-class MemoryAssociations:
+class MemoryAssociations(MemoryFlows):
     """
     The associations of L{MemoryEngine}.
 
-    @ivar handler: see L{MemoryEngine}.
+    @ivar handler: see L{MemoryEngine}, like C{attached} and C{redirected}.
     @ivar associations: number to leg of the open associations; a leg's fd is closed when
         its association ends.
     @ivar shared: the numbers of the shared associations.
@@ -120,7 +122,10 @@ class MemoryAssociations:
     """
 
     def __init__(self) -> None:
+        MemoryFlows.__init__(self)
         self.handler: IFlowHandler | None = None
+        self.attached: dict[int, int] = {}
+        self.redirected: dict[int, Endpoint] = {}
         self.associations: dict[int, DatagramLeg] = {}
         self.shared: set[int] = set()
         self.named: dict[int, str] = {}
@@ -162,14 +167,37 @@ class MemoryAssociations:
         """See L{IPacketEngine.closeAssociation}."""
         leg = self.associations.pop(association, None)
         if leg is not None:
-            del self._ended[association], self.refusals[association]
-            os.close(leg.fd)
+            self._close(association, leg, 0)
 
     def endAssociation(self, association: int, error: int = errno.ETIMEDOUT) -> None:
         """An association ends by itself."""
         ended = self._ended[association]
-        self.closeAssociation(association)
+        leg = self.associations.pop(association)
+        self._close(association, leg, 0 if error == errno.ETIMEDOUT else error)
         ended(error)
+
+    def _close(self, association: int, leg: DatagramLeg, error: int) -> None:
+        """Forget an association and its flows, whose end has this error."""
+        del self._ended[association], self.refusals[association]
+        os.close(leg.fd)
+        for flowID in list(self._conversations):
+            if self.attached[flowID] == association:
+                self.endDatagrams(flowID, error)
+
+    def attachFlow(
+        self, flowID: int, association: int, real: Endpoint | None = None, note: int = 0
+    ) -> bool:
+        """See L{nanotun.interfaces.IDatagramFlowRequest.attach}."""
+        if flowID not in self._waiting:
+            return True
+        if not self._takes(association, self._waiting[flowID], real):
+            return False
+        self._conversations[flowID] = self._waiting.pop(flowID)
+        self._note(flowID, note)
+        self.attached[flowID] = association
+        if real is not None:
+            self.redirected[flowID] = real
+        return True
 
     def _takes(self, association: int, flow: Flow, real: Endpoint | None) -> bool:
         """Whether an association takes a flow."""
@@ -217,8 +245,6 @@ class MemoryEngine(MemoryAssociations, MemoryDials):
         self.refused: dict[int, Refusal] = {}
         self.dropped: list[int] = []
         self.sniffed: dict[int, Deferred[str]] = {}
-        self.attached: dict[int, int] = {}
-        self.redirected: dict[int, Endpoint] = {}
         self.served: list[int] = []
         self.listening: set[tuple[Protocol, int]] = set()
         self.sent: list[Datagram] = []
@@ -256,10 +282,20 @@ class MemoryEngine(MemoryAssociations, MemoryDials):
 
     def endFlows(self, flowIDs: list[int]) -> int:
         """See L{IPacketEngine.endFlows}."""
-        found = [each for each in flowIDs if each in self._flows]
-        for flowID in found:
+        return sum(self._endFlow(each) for each in flowIDs)
+
+    def _endFlow(self, flowID: int) -> bool:
+        if flowID in self._flows:
             self.end(flowID, errno.ECONNABORTED)
-        return len(found)
+        elif flowID in self._conversations:
+            self.endDatagrams(flowID, errno.ECONNABORTED)
+        elif flowID in self._waiting:
+            if self._waiting[flowID].protocol is Protocol.TCP:
+                self.refused[flowID] = Refusal.RESET
+            self.abandon(flowID)
+        else:
+            return False
+        return True
 
     def listen(self, protocol: Protocol, port: int) -> None:
         """See L{IPacketEngine.listen}."""
@@ -368,8 +404,9 @@ class MemoryEngine(MemoryAssociations, MemoryDials):
         assert self.handler is not None
         flow = self._flows.pop(flowID)
         os.close(self.joined[flowID][0])
-        if not self._endOfStanding(flowID) and self.handler.followsFlows:
-            self.handler.flowClosed(FlowEnd(flow, error, 0, 0))
+        standing = self._endOfStanding(flowID)
+        if not standing or self.followsDatagrams:
+            self._tellEnd(flow, error, standing)
 
     def giveBack(self) -> None:
         """The lent device was silent for a while, so it is returned."""
@@ -388,7 +425,9 @@ class MemoryEngine(MemoryAssociations, MemoryDials):
         sniffed = self.sniffed[flowID] = Deferred()
         return sniffed
 
-    def joinFlow(self, flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None) -> bool:
+    def joinFlow(
+        self, flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None, note: int = 0
+    ) -> bool:
         """See L{nanotun.interfaces.IFlowRequest.join}."""
         flow = self._waiting.pop(flowID, None)
         if flow is None:
@@ -401,18 +440,7 @@ class MemoryEngine(MemoryAssociations, MemoryDials):
         self._flows[flowID] = flow
         self.joined[flowID] = (fd, leftover)
         self.forms[flowID] = form
-        return True
-
-    def attachFlow(self, flowID: int, association: int, real: Endpoint | None = None) -> bool:
-        """See L{nanotun.interfaces.IDatagramFlowRequest.attach}."""
-        if flowID not in self._waiting:
-            return True
-        if not self._takes(association, self._waiting[flowID], real):
-            return False
-        del self._waiting[flowID]
-        self.attached[flowID] = association
-        if real is not None:
-            self.redirected[flowID] = real
+        self._note(flowID, note)
         return True
 
     def serveFlow(self, flowID: int) -> None:

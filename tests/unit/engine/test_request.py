@@ -24,14 +24,16 @@ class RecordingDecisions:
     def __init__(self) -> None:
         self.made: list[tuple[object, ...]] = []
 
-    def joinFlow(self, flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None) -> bool:
+    def joinFlow(
+        self, flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None, note: int
+    ) -> bool:
         """Note it."""
-        self.made.append(("join", flowID, fd, leftover, form))
+        self.made.append(("join", flowID, fd, leftover, form, note))
         return True
 
-    def attachFlow(self, flowID: int, association: int, real: Endpoint | None) -> bool:
+    def attachFlow(self, flowID: int, association: int, real: Endpoint | None, note: int) -> bool:
         """Note it."""
-        self.made.append(("attach", flowID, association, real))
+        self.made.append(("attach", flowID, association, real, note))
         return association == 5
 
     def sniffFlow(self, flowID: int) -> Deferred[str]:
@@ -83,12 +85,12 @@ class FlowRequestTests(RequestCase):
         """
         Each decision reaches the engine with the flow's id.
         """
-        self.assertTrue(self.request.join(5, b"x"))
+        self.assertTrue(self.request.join(5, b"x", note=9))
         FlowRequest(FLOW, self.decisions).refuse(Refusal.PROHIBITED)
         FlowRequest(FLOW, self.decisions).drop()
         self.assertEqual(
             self.decisions.made,
-            [("join", 7, 5, b"x", None), ("refuse", 7, Refusal.PROHIBITED), ("drop", 7)],
+            [("join", 7, 5, b"x", None, 9), ("refuse", 7, Refusal.PROHIBITED), ("drop", 7)],
         )
 
     def test_sniff(self) -> None:
@@ -149,8 +151,8 @@ class DatagramFlowRequestTests(RequestCase):
         The engine is told where the datagrams really go.
         """
         real = Endpoint("192.0.2.9", 53)
-        self.assertTrue(self.request.attach(5, real))
-        self.assertEqual(self.decisions.made, [("attach", 7, 5, real)])
+        self.assertTrue(self.request.attach(5, real, 9))
+        self.assertEqual(self.decisions.made, [("attach", 7, 5, real, 9)])
 
     def test_attach(self) -> None:
         """
@@ -159,7 +161,9 @@ class DatagramFlowRequestTests(RequestCase):
         """
         self.assertFalse(self.request.attach(4))
         self.assertTrue(self.request.attach(5))
-        self.assertEqual(self.decisions.made, [("attach", 7, 4, None), ("attach", 7, 5, None)])
+        self.assertEqual(
+            self.decisions.made, [("attach", 7, 4, None, 0), ("attach", 7, 5, None, 0)]
+        )
         for second in (
             lambda: self.request.attach(5),
             self.request.serve,

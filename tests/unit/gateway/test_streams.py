@@ -203,7 +203,7 @@ class App:
         """See L{IFlowRequest.sniff}."""
         raise AssertionError("nobody asks for the name of a stream to the gateway")
 
-    def join(self, fd: int, leftover: bytes = b"", form: Any = None) -> bool:
+    def join(self, fd: int, leftover: bytes = b"", form: Any = None, note: int = 0) -> bool:
         """See L{IFlowRequest.join}."""
         end = socket.socket(fileno=fd)
         if not self._there or self._error is not None:
@@ -214,7 +214,7 @@ class App:
             raise self._error
         return self._there
 
-    def dial(self, plan: Any) -> None:
+    def dial(self, plan: Any, note: int = 0) -> None:
         """See L{IFlowRequest.dial}."""
         raise AssertionError("the gateway has a leg of its own")
 

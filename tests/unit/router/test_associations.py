@@ -361,7 +361,7 @@ class OwnTests(AssociationCase):
         requests = [self.ask(), self.ask(), self.ask()]
         original = self.engine.attachFlow
 
-        def attachFlow(flowID: int, association: int, real: Endpoint | None) -> bool:
+        def attachFlow(flowID: int, association: int, real: Endpoint | None, note: int = 0) -> bool:
             if flowID == requests[1].flow.id:
                 raise OSError(errno.EINVAL, "Invalid argument")
             return original(flowID, association, real)

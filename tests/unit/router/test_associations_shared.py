@@ -125,7 +125,7 @@ class SharedTests(AssociationCase):
         first, second = self.query(1), self.query(2)
         original = self.engine.attachFlow
 
-        def attachFlow(flowID: int, association: int, real: Endpoint | None) -> bool:
+        def attachFlow(flowID: int, association: int, real: Endpoint | None, note: int = 0) -> bool:
             if association in self.engine.shared and association in self.engine.attached.values():
                 return False
             return original(flowID, association)

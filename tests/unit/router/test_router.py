@@ -205,7 +205,9 @@ class FlowTests(RouterCase):
         A join that fails is logged.
         """
 
-        def joinFlow(flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None) -> bool:
+        def joinFlow(
+            flowID: int, fd: int, leftover: bytes, form: AbsoluteForm | None, note: int = 0
+        ) -> bool:
             os.close(fd)
             raise OSError(errno.EINVAL, "ns_join: Invalid argument")
 
