@@ -28,6 +28,7 @@ import (
 	"nanotun/netstack/internal/engine"
 	"nanotun/netstack/internal/events"
 	"nanotun/netstack/internal/link"
+	"nanotun/netstack/internal/listing"
 	"nanotun/netstack/internal/sniff"
 )
 
@@ -202,12 +203,18 @@ func ns_drain(handle C.int64_t, array *C.struct_ns_event, capacity C.uint32_t) C
 			c.flow = C.uint64_t(event.Flow)
 			c.bytes_up = C.uint64_t(event.BytesUp)
 			c.bytes_down = C.uint64_t(event.BytesDown)
+			c.note = C.uint64_t(event.Note)
+			c.microseconds = C.uint64_t(event.Microseconds)
 			c.kind = C.uint32_t(event.Kind)
 			c.error = C.int32_t(event.Error)
 			c.source_port = C.uint16_t(event.SourcePort)
 			c.destination_port = C.uint16_t(event.DestPort)
 			c.family = C.uint8_t(event.Family)
 			c.protocol = C.uint8_t(event.Protocol)
+			c.standing = 0
+			if event.Standing {
+				c.standing = 1
+			}
 			c.source = *(*[16]C.uint8_t)(unsafe.Pointer(&event.Source))
 			c.destination = *(*[16]C.uint8_t)(unsafe.Pointer(&event.Destination))
 		})
@@ -216,7 +223,7 @@ func ns_drain(handle C.int64_t, array *C.struct_ns_event, capacity C.uint32_t) C
 }
 
 //export ns_join
-func ns_join(handle C.int64_t, flow C.uint64_t, fd C.int, leftover unsafe.Pointer, length C.size_t, authority, authorization *C.char) (result C.int) {
+func ns_join(handle C.int64_t, flow C.uint64_t, fd C.int, leftover unsafe.Pointer, length C.size_t, authority, authorization *C.char, note C.uint64_t) (result C.int) {
 	defer guard(handle, &result)
 	e := lookup(handle)
 	if e == nil {
@@ -229,9 +236,9 @@ func ns_join(handle C.int64_t, flow C.uint64_t, fd C.int, leftover unsafe.Pointe
 	}
 	var err error
 	if authority != nil {
-		err = e.JoinHTTP(uint64(flow), int(fd), first, C.GoString(authority), C.GoString(authorization))
+		err = e.JoinHTTP(uint64(flow), int(fd), first, uint64(note), C.GoString(authority), C.GoString(authorization))
 	} else {
-		err = e.Join(uint64(flow), int(fd), first)
+		err = e.Join(uint64(flow), int(fd), first, uint64(note))
 	}
 	if err != nil {
 		return -C.int(errnoOf(err))
@@ -269,6 +276,26 @@ func ns_end(handle C.int64_t, flows *C.uint64_t, count C.size_t) C.int {
 	})
 }
 
+//export ns_flows
+func ns_flows(handle C.int64_t, after C.uint64_t, array *C.struct_ns_flow, capacity C.uint32_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		// The structs agree field by field.
+		into := unsafe.Slice((*listing.Flow)(unsafe.Pointer(array)), int(capacity))
+		return copy(into, e.Flows(uint64(after), int(capacity))), nil
+	})
+}
+
+// Two structs of different sizes do not compile.
+var _ = [1]struct{}{}[unsafe.Sizeof(listing.Flow{})-unsafe.Sizeof(C.struct_ns_flow{})]
+
+//export ns_follow
+func ns_follow(handle C.int64_t, on C.uint32_t) C.int {
+	return call(handle, func(e *engine.Engine) (int, error) {
+		e.Follow(on != 0)
+		return 0, nil
+	})
+}
+
 //export ns_course
 func ns_course(handle C.int64_t, blob unsafe.Pointer, length C.size_t) C.int {
 	return call(handle, func(e *engine.Engine) (int, error) {
@@ -282,7 +309,7 @@ func ns_uncourse(handle C.int64_t, course C.uint32_t) C.int {
 }
 
 //export ns_dial
-func ns_dial(handle C.int64_t, flow C.uint64_t, course C.uint32_t, fd C.int, first C.uint32_t, request unsafe.Pointer, length C.size_t) (result C.int) {
+func ns_dial(handle C.int64_t, flow C.uint64_t, course C.uint32_t, fd C.int, first C.uint32_t, request unsafe.Pointer, length C.size_t, note C.uint64_t) (result C.int) {
 	defer guard(handle, &result)
 	e := lookup(handle)
 	if e == nil {
@@ -291,7 +318,7 @@ func ns_dial(handle C.int64_t, flow C.uint64_t, course C.uint32_t, fd C.int, fir
 		}
 		return -C.EINVAL
 	}
-	if err := e.Dial(uint64(flow), uint32(course), int(fd), int(first), C.GoBytes(request, C.int(length))); err != nil {
+	if err := e.Dial(uint64(flow), uint32(course), int(fd), int(first), C.GoBytes(request, C.int(length)), uint64(note)); err != nil {
 		return -C.int(errnoOf(err))
 	}
 	return 0
@@ -324,7 +351,7 @@ func ns_dialled(handle C.int64_t, flow C.uint64_t, end *C.struct_ns_dialled, buf
 }
 
 //export ns_stand
-func ns_stand(handle C.int64_t, destination *C.struct_ns_datagram, ours, course C.uint32_t, request unsafe.Pointer, length C.size_t, milliseconds C.uint32_t) (number C.int64_t) {
+func ns_stand(handle C.int64_t, destination *C.struct_ns_datagram, ours, course C.uint32_t, request unsafe.Pointer, length C.size_t, milliseconds C.uint32_t, note C.uint64_t) (number C.int64_t) {
 	defer guard(handle, &number)
 	e := lookup(handle)
 	if e == nil || destination.family != 4 && destination.family != 6 {
@@ -332,7 +359,7 @@ func ns_stand(handle C.int64_t, destination *C.struct_ns_datagram, ours, course 
 	}
 	n, err := e.Stand(*(*[16]byte)(unsafe.Pointer(&destination.destination)), uint16(destination.destination_port),
 		destination.family == 6, ours != 0, uint32(course), C.GoBytes(request, C.int(length)),
-		time.Duration(milliseconds)*time.Millisecond)
+		time.Duration(milliseconds)*time.Millisecond, uint64(note))
 	if err != nil {
 		return -C.int64_t(errnoOf(err))
 	}
@@ -400,7 +427,7 @@ func ns_associate(handle C.int64_t, fd C.int, leg, flags C.uint32_t, name unsafe
 }
 
 //export ns_attach
-func ns_attach(handle C.int64_t, flow C.uint64_t, association C.int64_t, to *C.struct_ns_datagram) C.int {
+func ns_attach(handle C.int64_t, flow C.uint64_t, association C.int64_t, to *C.struct_ns_datagram, note C.uint64_t) C.int {
 	return call(handle, func(e *engine.Engine) (int, error) {
 		var end *link.End
 		if to != nil {
@@ -412,7 +439,7 @@ func ns_attach(handle C.int64_t, flow C.uint64_t, association C.int64_t, to *C.s
 				Port: uint16(to.destination_port), Family: uint16(to.family),
 			}
 		}
-		return 0, e.Datagrams().Attach(uint64(flow), uint64(association), end)
+		return 0, e.Datagrams().Attach(uint64(flow), uint64(association), end, uint64(note))
 	})
 }
 

@@ -27,7 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NS_ABI_VERSION 7
+#define NS_ABI_VERSION 8
 
 /* ns_config.stack */
 #define NS_STACK_GVISOR 1 /* the whole of gVisor's netstack */
@@ -35,10 +35,11 @@
 
 /* ns_event.kind */
 #define NS_EVENT_TCP_REQUEST 1 /* a SYN waits for ns_join, ns_refuse or ns_drop */
-#define NS_EVENT_ABANDONED 2   /* the app gave up before the decision, or the flow made way for another; the id is gone.  error
+#define NS_EVENT_ABANDONED 2   /* the app gave up before the decision, or the flow made way for another, or ns_end ended it
+                                * (UDP, too); the id is gone.  error
                                 * EMFILE: its dial was good, but too many flows are joined (the app hears nothing and
                                 * tries again); told of flows of standing decisions, too */
-#define NS_EVENT_CLOSED 3      /* a joined flow ended; error is 0 or the errno that ended it */
+#define NS_EVENT_CLOSED 3      /* a joined flow ended; error is 0 or the errno that ended it.  For UDP flows see ns_follow */
 #define NS_EVENT_DEVICE_RETURNED 4 /* a lent device is the caller's to read again */
 #define NS_EVENT_UDP_REQUEST 5 /* datagrams wait for ns_attach, ns_serve, ns_refuse or ns_drop */
 #define NS_EVENT_ASSOCIATION_CLOSED 6 /* flow is the association's id; error is why, see ns_associate */
@@ -69,6 +70,12 @@
 
 /* ns_dialled.step while there is no connection */
 #define NS_DIAL_CONNECTING 65535
+
+/* ns_flow.state */
+#define NS_FLOW_WAITING 1     /* for its decision, or for a leg that the caller opens */
+#define NS_FLOW_DIALLING 2    /* the library dials */
+#define NS_FLOW_OPEN 3        /* joined, though its app may still have to complete the handshake; or attached */
+#define NS_FLOW_HALF_CLOSED 4 /* joined, and one direction has ended */
 
 /* What was wrong with TLS, see ns_secure */
 #define NS_FLAW_UNTRUSTED 1 /* the certificate is not trusted */
@@ -141,14 +148,35 @@ struct ns_event {
 	uint64_t flow;
 	uint64_t bytes_up;   /* from the app; NS_EVENT_CLOSED and NS_EVENT_CROWDED only, as bytes_down */
 	uint64_t bytes_down;
+	uint64_t note;         /* NS_EVENT_CLOSED only, as microseconds and standing */
+	uint64_t microseconds; /* since the app asked for the flow; of a UDP flow, until its last datagram */
 	uint32_t kind;       /* NS_EVENT_... */
 	int32_t error;       /* errno, 0 for none */
 	uint16_t source_port;
 	uint16_t destination_port;
 	uint8_t family;      /* 4 or 6 */
 	uint8_t protocol;    /* 6: TCP, 17: UDP */
-	uint8_t reserved[2];
+	uint8_t standing;    /* 1: the flow was one of a standing decision, and no other event was about it */
+	uint8_t reserved;
 	uint8_t source[16];  /* the first 4 bytes for family 4 */
+	uint8_t destination[16];
+};
+
+/* A flow as it is now, see ns_flows. */
+struct ns_flow {
+	uint64_t flow;
+	uint64_t note;       /* 0: none yet */
+	uint64_t bytes_up;   /* from the app */
+	uint64_t bytes_down;
+	uint64_t age_us;     /* microseconds since the app asked for it */
+	uint64_t idle_us;    /* since its last byte; if there was none, since it was established or asked for */
+	uint32_t state;      /* NS_FLOW_... */
+	uint16_t source_port;
+	uint16_t destination_port;
+	uint8_t family;      /* as of ns_event */
+	uint8_t protocol;
+	uint8_t reserved[6];
+	uint8_t source[16];
 	uint8_t destination[16];
 };
 
@@ -258,7 +286,8 @@ int ns_drain(int64_t handle, struct ns_event *events, uint32_t capacity);
 /* Completes the handshake with the app and joins the flow to fd, a connected
  * stream socket: bytes, half-close and reset are carried in both directions from
  * now on.  leftover is sent to the app first.  The library owns fd from now on,
- * also if the call fails.  -ENOENT: no such flow waits (the app gave up).  -EMFILE: too
+ * also if the call fails.  note is any number of the caller's, which is listed with the flow
+ * and told with its end; 0 leaves it as it is.  -ENOENT: no such flow waits (the app gave up).  -EMFILE: too
  * many flows are joined; the app hears nothing and may try again.
  *
  * authority, if not NULL, says that fd leads to an HTTP proxy which has not been asked
@@ -268,7 +297,7 @@ int ns_drain(int64_t handle, struct ns_event *events, uint32_t capacity);
  * Proxy-Authorization; NULL or empty for none.  What cannot be sent like this is reset on both sides,
  * with NS_EVENT_NOT_HTTP before NS_EVENT_CLOSED (EPROTO). */
 int ns_join(int64_t handle, uint64_t flow, int fd, void *leftover, size_t length,
-            char *authority, char *authorization);
+            char *authority, char *authorization, uint64_t note);
 
 /* Finds out what name a waiting flow asks for in its first bytes: in a TLS ClientHello, the
  * Host of an HTTP/1 request, or a QUIC Initial.  A TCP flow is accepted for that, without an
@@ -285,9 +314,24 @@ int ns_sniff(int64_t handle, uint64_t flow);
  * Hello), else 0.  -ENOENT: there is no such flow that ns_sniff was called for. */
 int ns_name(int64_t handle, uint64_t flow, void *buffer, uint32_t *outer);
 
-/* Resets these joined flows on both sides; NS_EVENT_CLOSED (ECONNABORTED) follows for each.
- * Returns how many of them there were. */
+/* Ends these flows.  Joined ones are reset on both sides; NS_EVENT_CLOSED (ECONNABORTED) follows
+ * for each.  Those that wait or are dialled are refused with a reset; NS_EVENT_ABANDONED follows
+ * for each that the caller was told of.  UDP flows are forgotten, with the same events: their next
+ * datagram is a new request.  Returns how many of them there were. */
 int ns_end(int64_t handle, uint64_t *flows, size_t count);
+
+/* Fills the array with the flows whose ids are the lowest greater than after, in ascending order:
+ * TCP flows, and the UDP flows that wait or are attached.  Returns how many there were; less than
+ * capacity if that is all.  What is carried does not wait.  after: 0, or the last flow of the array
+ * before: then what it is filled with is as it was when that was asked for, a second ago at most.
+ * A flow that exists from the first call to the last is listed once; one that begins or ends
+ * meanwhile may be. */
+int ns_flows(int64_t handle, uint64_t after, struct ns_flow *flows, uint32_t capacity);
+
+/* on: 1 NS_EVENT_CLOSED comes for attached UDP flows as well, and for flows of standing decisions;
+ * 0, as at first: it does not.  The error of a UDP flow is 0 when its datagrams have ceased or the caller
+ * ended its association, ECONNABORTED after ns_end, ENOBUFS when it made room, or that of its association. */
+int ns_follow(int64_t handle, uint32_t on);
 
 /* Keeps a course, what the dials of an upstream have in common, and returns its number.  In
  * this machine's byte order and without padding, blob is
@@ -316,10 +360,11 @@ int ns_uncourse(int64_t handle, uint32_t course);
  * NS_EVENT_DIAL_ENDED.  The flow waits meanwhile: ns_join, ns_refuse and ns_drop are still
  * allowed, and drop the dial, as does NS_EVENT_ABANDONED.  The connection is reset then.
  * fd is -1; or a connected stream socket that waited, on which step first begins.  The
- * library owns it from now on, also if the call fails.  request is the flow's own bytes.
+ * library owns it from now on, also if the call fails.  request is the flow's own bytes, note as of ns_join.
  * -ENOENT: no such flow waits.  -EALREADY: it has a dial whose end was not taken.  -EINVAL: there
  * is no such course, or no such step. */
-int ns_dial(int64_t handle, uint64_t flow, uint32_t course, int fd, uint32_t first, void *request, size_t length);
+int ns_dial(int64_t handle, uint64_t flow, uint32_t course, int fd, uint32_t first, void *request, size_t length,
+            uint64_t note);
 
 /* Drops a flow's dial, or its end, with the connection; the flow waits on.  -ENOENT: there is
  * none. */
@@ -333,10 +378,10 @@ int ns_dialled(int64_t handle, uint64_t flow, struct ns_dialled *end, void *buff
 /* Has the flows to a destination dialled without NS_EVENT_TCP_REQUEST: family, destination
  * and destination_port count.  ours: 1 those of this machine, 0 those of others.  milliseconds: for
  * how long; 0: until it is withdrawn.  It replaces an earlier one of the same key, and at most
- * 65,536 stand at a time: the one that was not used for longest goes.  Returns its number.
+ * 65,536 stand at a time: the one that was not used for longest goes.  note is that of its flows.  Returns its number.
  * -EINVAL: there is no such course. */
 int64_t ns_stand(int64_t handle, struct ns_datagram *destination, uint32_t ours, uint32_t course,
-                 void *request, size_t length, uint32_t milliseconds);
+                 void *request, size_t length, uint32_t milliseconds, uint64_t note);
 
 /* Ends all standing decisions.  NS_EVENT_STANDING_ENDED follows for each. */
 int ns_withdraw(int64_t handle);
@@ -396,13 +441,14 @@ int64_t ns_associate(int64_t handle, int fd, uint32_t leg, uint32_t flags, void 
 /* Sends the flow's datagrams, those that wait and those to come, through the
  * association.  to, if not NULL, is where they really go: its destination, port and
  * family count; replies from there look to the app as if from the address it knows.
+ * note is as of ns_join.
  * -ENOENT: no such flow waits.  -EBADF: no such association, or one that belongs to
  * another source, or with its name to another address; the flow still waits.  -EINVAL:
  * to, with an association that has a name.
  * -EEXIST: the association is shared and cannot tell the replies to this flow's
  * datagrams from others': they are no queries, or one like this is under way; the flow
  * still waits. */
-int ns_attach(int64_t handle, uint64_t flow, int64_t association, struct ns_datagram *to);
+int ns_attach(int64_t handle, uint64_t flow, int64_t association, struct ns_datagram *to, uint64_t note);
 
 /* Ends an association without an event.  Its flows become requests again with
  * their next datagram. */

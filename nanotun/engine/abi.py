@@ -33,7 +33,7 @@ from typing import Any
 from nanotun.errors import EngineError
 from nanotun.flow import Endpoint, Stats
 
-NS_ABI_VERSION = 7
+NS_ABI_VERSION = 8
 
 NS_STACK_GVISOR = 1
 NS_STACK_SIMPLE = 2
@@ -63,6 +63,11 @@ NS_DIAL_NO_SOCKET = 5
 NS_DIAL_GENERAL = 6
 
 NS_DIAL_CONNECTING = 65535
+
+NS_FLOW_WAITING = 1
+NS_FLOW_DIALLING = 2
+NS_FLOW_OPEN = 3
+NS_FLOW_HALF_CLOSED = 4
 
 NS_FLAW_UNTRUSTED = 1
 NS_FLAW_NO_TLS = 2
@@ -146,20 +151,51 @@ class ns_event(ctypes.Structure):
         ("flow", c_uint64),
         ("bytes_up", c_uint64),
         ("bytes_down", c_uint64),
+        ("note", c_uint64),
+        ("microseconds", c_uint64),
         ("kind", c_uint32),
         ("error", c_int32),
         ("source_port", c_uint16),
         ("destination_port", c_uint16),
         ("family", c_uint8),
         ("protocol", c_uint8),
-        ("reserved", c_uint8 * 2),
+        ("standing", c_uint8),
+        ("reserved", c_uint8),
         ("source", c_uint8 * 16),
         ("destination", c_uint8 * 16),
     ]
 
 
 #: L{ns_event} in one step, without C{reserved}.  Not wire format: host order.
-EVENT = struct.Struct("=QQQIiHHBB2x16s16s")
+EVENT = struct.Struct("=5QIiHHBBBx16s16s")
+
+#: The place of C{kind} in that.
+EVENT_KIND = 5
+
+
+class ns_flow(ctypes.Structure):
+    """A flow as it is now; read through L{FLOW}."""
+
+    _fields_ = [
+        ("flow", c_uint64),
+        ("note", c_uint64),
+        ("bytes_up", c_uint64),
+        ("bytes_down", c_uint64),
+        ("age_us", c_uint64),
+        ("idle_us", c_uint64),
+        ("state", c_uint32),
+        ("source_port", c_uint16),
+        ("destination_port", c_uint16),
+        ("family", c_uint8),
+        ("protocol", c_uint8),
+        ("reserved", c_uint8 * 6),
+        ("source", c_uint8 * 16),
+        ("destination", c_uint8 * 16),
+    ]
+
+
+#: L{ns_flow} in one step, without C{reserved}.
+FLOW = struct.Struct("=6QIHHBB6x16s16s")
 
 
 class ns_datagram(ctypes.Structure):
@@ -222,9 +258,6 @@ class ns_stats(ctypes.Structure):
     _fields_ = [(name, c_uint64) for name in Stats._fields]
 
 
-#: The room that C{ns_name} needs.
-_NAME_SIZE = 255
-
 #: Name, result and arguments of every function.
 FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("ns_abi_version", c_uint32, ()),
@@ -238,20 +271,26 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     (
         "ns_join",
         c_int,
-        (c_int64, c_uint64, c_int, c_void_p, c_size_t, c_char_p, c_char_p),
+        (c_int64, c_uint64, c_int, c_void_p, c_size_t, c_char_p, c_char_p, c_uint64),
     ),
     ("ns_sniff", c_int, (c_int64, c_uint64)),
     ("ns_name", c_int, (c_int64, c_uint64, c_void_p, POINTER(c_uint32))),
     ("ns_end", c_int, (c_int64, POINTER(c_uint64), c_size_t)),
+    ("ns_flows", c_int, (c_int64, c_uint64, POINTER(ns_flow), c_uint32)),
+    ("ns_follow", c_int, (c_int64, c_uint32)),
     ("ns_course", c_int, (c_int64, c_void_p, c_size_t)),
     ("ns_uncourse", c_int, (c_int64, c_uint32)),
-    ("ns_dial", c_int, (c_int64, c_uint64, c_uint32, c_int, c_uint32, c_void_p, c_size_t)),
+    (
+        "ns_dial",
+        c_int,
+        (c_int64, c_uint64, c_uint32, c_int, c_uint32, c_void_p, c_size_t, c_uint64),
+    ),
     ("ns_undial", c_int, (c_int64, c_uint64)),
     ("ns_dialled", c_int, (c_int64, c_uint64, POINTER(ns_dialled), c_void_p, c_size_t)),
     (
         "ns_stand",
         c_int64,
-        (c_int64, POINTER(ns_datagram), c_uint32, c_uint32, c_void_p, c_size_t, c_uint32),
+        (c_int64, POINTER(ns_datagram), c_uint32, c_uint32, c_void_p, c_size_t, c_uint32, c_uint64),
     ),
     ("ns_withdraw", c_int, (c_int64,)),
     ("ns_stood", c_int, (c_int64, POINTER(ns_stood), c_uint32)),
@@ -277,7 +316,7 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("ns_refuse", c_int, (c_int64, c_uint64, c_uint32)),
     ("ns_drop", c_int, (c_int64, c_uint64)),
     ("ns_associate", c_int64, (c_int64, c_int, c_uint32, c_uint32, c_void_p, c_size_t)),
-    ("ns_attach", c_int, (c_int64, c_uint64, c_int64, POINTER(ns_datagram))),
+    ("ns_attach", c_int, (c_int64, c_uint64, c_int64, POINTER(ns_datagram), c_uint64)),
     ("ns_dissociate", c_int, (c_int64, c_int64)),
     ("ns_serve", c_int, (c_int64, c_uint64)),
     ("ns_listen", c_int, (c_int64, c_uint32, c_uint32)),
@@ -340,16 +379,18 @@ class NativeLibrary:
     ns_pump: Callable[[int, int], int]
     ns_lend: Callable[[int], int]
     ns_drain: Callable[[int, Any, int], int]
-    ns_join: Callable[[int, int, int, bytes, int, bytes | None, bytes | None], int]
+    ns_join: Callable[[int, int, int, bytes, int, bytes | None, bytes | None, int], int]
     ns_sniff: Callable[[int, int], int]
     ns_name: Callable[[int, int, Any, Any], int]
     ns_end: Callable[[int, Any, int], int]
+    ns_flows: Callable[[int, int, Any, int], int]
+    ns_follow: Callable[[int, int], int]
     ns_course: Callable[[int, bytes, int], int]
     ns_uncourse: Callable[[int, int], int]
-    ns_dial: Callable[[int, int, int, int, int, bytes, int], int]
+    ns_dial: Callable[[int, int, int, int, int, bytes, int, int], int]
     ns_undial: Callable[[int, int], int]
     ns_dialled: Callable[[int, int, Any, Any, int], int]
-    ns_stand: Callable[[int, Any, int, int, bytes, int, int], int]
+    ns_stand: Callable[[int, Any, int, int, bytes, int, int, int], int]
     ns_withdraw: Callable[[int], int]
     ns_stood: Callable[[int, Any, int], int]
     ns_tls: Callable[[bytes, int, int, bytes, bytes], int]
@@ -359,7 +400,7 @@ class NativeLibrary:
     ns_refuse: Callable[[int, int, int], int]
     ns_drop: Callable[[int, int], int]
     ns_associate: Callable[[int, int, int, int, bytes, int], int]
-    ns_attach: Callable[[int, int, int, Any], int]
+    ns_attach: Callable[[int, int, int, Any, int], int]
     ns_dissociate: Callable[[int, int], int]
     ns_serve: Callable[[int, int], int]
     ns_listen: Callable[[int, int, int], int]
@@ -441,16 +482,6 @@ def destinationOf(endpoint: Endpoint) -> ns_datagram:
 def idArray(ids: Sequence[int]) -> Any:
     """A C{uint64_t[]} of flows' ids."""
     return (c_uint64 * len(ids))(*ids)
-
-
-def nameOf(library: NativeLibrary, handle: int, flowID: int) -> tuple[bytes, bool]:
-    """
-    The name that a flow was found to ask for, as the app wrote it, or empty; and whether it
-    may only stand for an encrypted one.
-    """
-    buffer, outer = byteBuffer(_NAME_SIZE), c_uint32()
-    length = library.ns_name(handle, flowID, buffer, ctypes.byref(outer))
-    return buffer.raw[: max(length, 0)], bool(outer.value)
 
 
 def byteBuffer(size: int) -> Any:

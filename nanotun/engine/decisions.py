@@ -4,6 +4,7 @@ Carries out the router's decisions about the flows that wait in the native libra
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 
@@ -14,6 +15,9 @@ from nanotun.engine.dials import Dials
 from nanotun.errors import FlowLimitError
 from nanotun.flow import AbsoluteForm, Endpoint, Refusal
 from nanotun.policy.hello import nameIn
+
+#: The room that C{ns_name} needs.
+_NAME_SIZE = 255
 
 
 class Decisions:
@@ -53,7 +57,7 @@ class Decisions:
         if form is not None:
             authority, authorization = form.authority.encode("ascii"), form.authorization
         result = library.ns_join(
-            self._handle, flowID, fd, leftover, len(leftover), authority, authorization
+            self._handle, flowID, fd, leftover, len(leftover), authority, authorization, note
         )
         if result == -errno.ENOENT:
             return False
@@ -88,7 +92,9 @@ class Decisions:
 
     def _nameOf(self, flowID: int) -> str:
         assert self._library is not None
-        return nameIn(*abi.nameOf(self._library, self._handle, flowID))
+        buffer, outer = abi.byteBuffer(_NAME_SIZE), ctypes.c_uint32()
+        length = self._library.ns_name(self._handle, flowID, buffer, ctypes.byref(outer))
+        return nameIn(buffer.raw[: max(length, 0)], bool(outer.value))
 
     def attachFlow(self, flowID: int, association: int, real: Endpoint | None, note: int) -> bool:
         """See L{nanotun.interfaces.IDatagramFlowRequest.attach}."""
@@ -96,7 +102,7 @@ class Decisions:
         if library is None:
             return True
         to = None if real is None else abi.destinationOf(real)
-        result = library.ns_attach(self._handle, flowID, association, to)
+        result = library.ns_attach(self._handle, flowID, association, to, note)
         if result in (-errno.EBADF, -errno.EEXIST):
             return False
         # A flow that no longer waits needs no other association.

@@ -74,7 +74,7 @@ class Dials:
         except OSError:
             discard(fd)
             raise
-        result = library.ns_dial(self._handle, flowID, number, fd, first, own, len(own))
+        result = library.ns_dial(self._handle, flowID, number, fd, first, own, len(own), note)
         # No such flow: the app gave up, and the event that says so has yet to be read.
         if result != -errno.ENOENT:
             abi.check(result, "ns_dial")
@@ -122,6 +122,7 @@ class Dials:
             request,
             len(request),
             valid,
+            note,
         )
         return abi.check(result, "ns_stand")
 

@@ -19,6 +19,7 @@ from nanotun.addresses import GATEWAY4, GATEWAY6, KERNEL4, KERNEL6
 from nanotun.engine import abi
 from nanotun.engine.decisions import Decisions
 from nanotun.engine.events import EventReader
+from nanotun.engine.listing import listed
 from nanotun.engine.services import ServiceDatagrams
 from nanotun.errors import EngineError
 from nanotun.flow import Crowd, Datagram, Endpoint, ListedFlow, Protocol, Stats
@@ -108,6 +109,7 @@ class NativeEngine:
         self._load = load
         self._library: abi.NativeLibrary | None = None
         self._handle = 0
+        self._follows = False
         self._decisions: Decisions | None = None
         self._events: EventReader | None = None
         self._stopping: list[Deferred[None]] | None = None
@@ -138,6 +140,7 @@ class NativeEngine:
                 f"the {self.stackMode} stack on {device.name} has no event descriptor: "
                 f"{os.strerror(-eventFD)}."
             )
+        library.ns_follow(handle, self._follows)
         self._library, self._handle = library, handle
         self._decisions = decisions = Decisions(library, handle, self.flowLimit)
         self._events = EventReader(
@@ -207,10 +210,13 @@ class NativeEngine:
 
     def listFlows(self, after: int, limit: int) -> list[ListedFlow]:
         """See L{IPacketEngine.listFlows}."""
-        return []
+        return [] if self._library is None else listed(self._library, self._handle, after, limit)
 
     def followDatagrams(self, follow: bool) -> None:
         """See L{IPacketEngine.followDatagrams}."""
+        self._follows = follow
+        if self._library is not None:
+            abi.check(self._library.ns_follow(self._handle, follow), "ns_follow")
 
     def stand(
         self, destination: Endpoint, ours: bool, plan: DialPlan, seconds: float, note: int = 0

@@ -311,7 +311,8 @@ class IPacketEngine(Interface):
         Flows of datagrams wait or are attached: those that were refused, dropped or served are
         not listed.
 
-        @param after: only flows with greater ids; 0 for all.
+        @param after: only flows with greater ids: 0, or the last one of the page before.  Then
+            the page is as of the same moment as that one, if it is asked for within a second.
         @param limit: how many at most; fewer in the result mean that there are no more.
         """
 

@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 
 from nanotun.addresses import GATEWAY4, GATEWAY6
 from nanotun.errors import FlowDecidedError
-from nanotun.flow import Datagram, Endpoint, Protocol, Refusal
+from nanotun.flow import Datagram, Endpoint, FlowState, Protocol, Refusal
 from nanotun.interfaces import DatagramLeg, IDatagramFlowRequest, IPacketEngine, LegKind
 from tests.contracts.tunnel import App, WaitingHandler
 
@@ -138,6 +138,68 @@ class DatagramContract(Base):
         self.assertTrue(requests[1].attach(second))
         self.assertRaises(OSError, self.openLeg, shared=True, name="a.example")
         self.assertEqual(self.ends.pending, [])
+
+    async def test_listDatagrams(self) -> None:
+        """
+        Flows of datagrams are listed while they wait and while they are attached, with the note
+        of the decision, and no longer when their association is gone.
+        """
+        for note, destination in enumerate(DESTINATIONS, 7):
+            self.sender(destination).send(b"x")
+            request = await self.handler.next(self.handler.datagramRequests)
+            (listed,) = self.engine.listFlows(0, 10)
+            self.assertEqual((listed.flow, listed.state), (request.flow, FlowState.WAITING))
+            association, _ = self.openLeg()
+            self.assertTrue(request.attach(association, note=note))
+            (listed,) = self.engine.listFlows(0, 10)
+            self.assertEqual((listed.state, listed.note), (FlowState.OPEN, note))
+            self.engine.closeAssociation(association)
+            self.assertEqual(self.engine.listFlows(0, 10), [])
+        for decide in ("drop", "serve"):
+            self.sender(DESTINATIONS[0]).send(b"x")
+            request = await self.handler.next(self.handler.datagramRequests)
+            getattr(request, decide)()
+            self.assertEqual(self.engine.listFlows(0, 10), [])
+
+    async def test_followDatagrams(self) -> None:
+        """
+        The ends of attached flows are told if that was asked for: an end by L{endFlows}, and
+        those that follow the end of an association.
+        """
+        for follows in (False, True):
+            self.engine.followDatagrams(follows)
+            flows = []
+            for note, destination in enumerate(DESTINATIONS, 7):
+                self.sender(destination).send(b"x")
+                request = await self.handler.next(self.handler.datagramRequests)
+                association, _ = self.openLeg()
+                self.assertTrue(request.attach(association, note=note))
+                flows.append(request.flow)
+            self.assertEqual(self.engine.endFlows([flows[0].id]), 1)
+            self.assertEqual(self.engine.endFlows([flows[0].id]), 0)
+            if not follows:
+                self.engine.closeAssociation(association)
+                continue
+            end = await self.handler.next(self.handler.ends)
+            self.assertEqual((end.flow, end.error, end.note), (flows[0], errno.ECONNABORTED, 7))
+            self.engine.closeAssociation(association)
+            end = await self.handler.next(self.handler.ends)
+            self.assertEqual((end.flow, end.error, end.note), (flows[1], 0, 8))
+            self.assertIs(end.standing, False)
+        self.assertEqual((self.handler.ends, self.handler.abandoned), ([], []))
+
+    async def test_endWaitingDatagrams(self) -> None:
+        """
+        A flow of datagrams that waits is forgotten when it is ended, and the handler is told; a
+        decision about it comes too late.
+        """
+        self.sender(DESTINATIONS[0]).send(b"x")
+        request = await self.handler.next(self.handler.datagramRequests)
+        self.assertEqual(self.engine.endFlows([request.flow.id]), 1)
+        abandoned = await self.handler.next(self.handler.abandoned)
+        self.assertEqual(abandoned, request.flow.id)
+        request.drop()
+        self.assertEqual(self.engine.listFlows(0, 10), [])
 
     async def test_refuseDatagrams(self) -> None:
         """

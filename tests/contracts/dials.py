@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
 from nanotun.errors import FlowDecidedError
-from nanotun.flow import Refusal
+from nanotun.flow import FlowState, Refusal
 from nanotun.interfaces import (
     Connection,
     Course,
@@ -243,6 +243,51 @@ class DialContract(EngineContract):
         self.assertEqual(await self.handler.next(self.handler.over), number)
         self.assertEqual((self.handler.ends, self.handler.joins), ([], []))
         self.assertEqual((self.handler.requests, self.handler.dialEnds), ([], []))
+
+    async def test_dialNoted(self) -> None:
+        """
+        A flow that is dialled is listed as such, with the note of its dial, which it keeps when it
+        is joined; it can be ended before.
+        """
+        app = self.dial(self.destinations()[0])
+        request = await self.handler.next(self.handler.requests)
+        request.dial(self.plan(), 7)
+        far = await self.far(app)
+        (listed,) = self.engine.listFlows(0, 10)
+        self.assertEqual((listed.flow, listed.state), (request.flow, FlowState.DIALLING))
+        self.assertEqual(listed.note, 7)
+        far.answer(GOOD)
+        await self.handler.next(self.handler.joins)
+        (listed,) = self.engine.listFlows(0, 10)
+        self.assertEqual((listed.state, listed.note), (FlowState.OPEN, 7))
+        app, request, far = await self.dialled()
+        self.assertEqual(self.engine.endFlows([request.flow.id]), 1)
+        await far.ended()
+        abandoned = await self.handler.next(self.handler.abandoned)
+        self.assertEqual(abandoned, request.flow.id)
+        self.assertEqual([each.flow.id for each in self.engine.listFlows(0, 10)], [listed.flow.id])
+
+    async def test_standNoted(self) -> None:
+        """
+        A flow of a standing decision has the note of that.  Its end is told if that was asked
+        for, and then it says that nobody was told of the flow before.
+        """
+        destination = self.destinations()[0]
+        self.engine.stand(destination, True, self.plan(standing=True), math.inf, 9)
+        self.engine.followDatagrams(True)
+        app = self.dial(destination)
+        far = await self.far(app)
+        (listed,) = self.engine.listFlows(0, 10)
+        self.assertEqual((listed.state, listed.note), (FlowState.DIALLING, 9))
+        far.answer(GOOD + b"first")
+        self.assertEqual(await app.read(5), b"first")
+        (listed,) = self.engine.listFlows(0, 10)
+        self.assertEqual((listed.state, listed.note), (FlowState.OPEN, 9))
+        app.close()
+        far.answer(b"")
+        end = await self.handler.next(self.handler.ends)
+        self.assertEqual((end.flow, end.error, end.note), (listed.flow, 0, 9))
+        self.assertIs(end.standing, True)
 
     async def test_standFails(self) -> None:
         """

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import DeviceError, EngineError, FlowDecidedError, FlowLimitError
-from nanotun.flow import Endpoint, Flow, FlowEnd, Refusal
+from nanotun.flow import Endpoint, Flow, FlowEnd, FlowState, Refusal
 from nanotun.interfaces import (
     DialEnd,
     IDatagramFlowRequest,
@@ -91,6 +91,7 @@ class WaitingHandler:
     def __init__(self) -> None:
         self.requests: list[IFlowRequest] = []
         self.datagramRequests: list[IDatagramFlowRequest] = []
+        self.abandoned: list[int] = []
         self.ends: list[FlowEnd] = []
         self.joins: list[tuple[int, int]] = []
         self.dialEnds: list[tuple[IFlowRequest, DialEnd, int]] = []
@@ -109,7 +110,8 @@ class WaitingHandler:
         self._keep(self.datagramRequests, request)
 
     def flowAbandoned(self, flowID: int) -> None:
-        """Not looked at."""
+        """Keep it."""
+        self._keep(self.abandoned, flowID)
 
     def flowClosed(self, end: FlowEnd) -> None:
         """Keep it."""
@@ -294,6 +296,60 @@ class EngineContract(Base):
         self.assertEqual(self.engine.endFlows([first.id]), 0)
         self.assertEqual(self.engine.endFlows([]), 0)
         self.assertEqual(self.engine.endFlows([second.id]), 1)
+
+    async def test_listFlows(self) -> None:
+        """
+        Flows are listed from their request to their end, by ascending ids and in pages, with
+        the note of their decision; their ends have it, too.
+        """
+        self.assertEqual(self.engine.listFlows(0, 10), [])
+        apps, requests = [], []
+        for destination in (*self.destinations(), self.destinations()[0]):
+            apps.append(self.dial(destination))
+            requests.append(await self.handler.next(self.handler.requests))
+        flows = [each.flow for each in requests]
+        first, second, third = (each.id for each in flows)
+        listed = self.engine.listFlows(0, 10)
+        self.assertEqual([each.flow for each in listed], flows)
+        self.assertEqual({(each.state, each.note) for each in listed}, {(FlowState.WAITING, 0)})
+        fd, far = self.pair()
+        self.assertTrue(requests[1].join(fd, note=2**64 - 1))
+        self.assertEqual(await apps[1].outcome(), 0)
+        page = self.engine.listFlows(first, 1)
+        self.assertEqual(
+            [(each.flow.id, each.state, each.note) for each in page],
+            [(second, FlowState.OPEN, 2**64 - 1)],
+        )
+        self.assertEqual([each.flow.id for each in self.engine.listFlows(second, 5)], [third])
+        self.assertEqual(self.engine.listFlows(third, 5), [])
+        self.assertEqual(self.engine.listFlows(0, 0), [])
+        for each in listed:
+            self.assertGreaterEqual(each.age, each.idle)
+        apps[1].close()
+        far.close()
+        end = await self.handler.next(self.handler.ends)
+        self.assertEqual((end.flow.id, end.note, end.standing), (second, 2**64 - 1, False))
+        self.assertGreaterEqual(end.seconds, 0.0)
+        requests[0].drop()
+        self.assertEqual([each.flow.id for each in self.engine.listFlows(0, 5)], [third])
+
+    async def test_endWaiting(self) -> None:
+        """
+        A flow that waits is refused with a reset when it is ended, and the handler is told; a
+        decision about it comes too late.
+        """
+        app = self.dial(self.destinations()[0])
+        request = await self.handler.next(self.handler.requests)
+        outcome = app.outcome()
+        self.assertEqual(self.engine.endFlows([request.flow.id]), 1)
+        abandoned = await self.handler.next(self.handler.abandoned)
+        self.assertEqual(abandoned, request.flow.id)
+        self.assertEqual(await outcome, errno.ECONNREFUSED)
+        fd, far = self.pair()
+        self.assertFalse(request.join(fd))
+        self.assertEqual(far.recv(1), b"")
+        self.assertEqual(self.engine.endFlows([request.flow.id]), 0)
+        self.assertEqual(self.engine.listFlows(0, 10), [])
 
     async def test_refuse(self) -> None:
         """

@@ -74,6 +74,9 @@ type Flow struct {
 	// quick is set while the upstream answers what the app sends within promptly.
 	quick atomic.Bool
 
+	// halfClosed is set once one direction has ended.
+	halfClosed atomic.Bool
+
 	// settling is set when the flow ends as soon as the app has acknowledged everything.
 	settling atomic.Bool
 
@@ -188,6 +191,12 @@ func (f *Flow) Ended() bool { return f.state.Load()&markDead != 0 }
 
 // Bytes returns the payload bytes carried so far.
 func (f *Flow) Bytes() (up, down uint64) { return f.bytesUp.Load(), f.bytesDown.Load() }
+
+// HalfClosed tells whether one direction has ended.
+func (f *Flow) HalfClosed() bool { return f.halfClosed.Load() }
+
+// Active is when the last byte came, or when the flow was started; 0 before that.
+func (f *Flow) Active() time.Duration { return time.Duration(f.active.Load()) }
 
 // Refused tells why the requests of a flow that has ended could not be sent on; 0
 // if that is not why it ended.

@@ -239,6 +239,7 @@ func (l *Loop) wakeUp() {
 
 func (f *Flow) noteHalfClosed() {
 	if !f.upDone || !f.downDone {
+		f.halfClosed.Store(true)
 		f.loop.limit(f, f.loop.halfClosed)
 	}
 }

@@ -28,6 +28,9 @@ type Timer struct {
 // Clock tells the time since the library was loaded, which is what SetTimer takes.
 func Clock() time.Duration { return clock() }
 
+// ClockAt is what Clock told at a time that has a monotonic part.
+func ClockAt(t time.Time) time.Duration { return t.Sub(began) }
+
 // SetTimer has the timer expire at this time instead of another one.
 func (l *Loop) SetTimer(t *Timer, due time.Duration) {
 	l.mu.Lock()

@@ -65,6 +65,9 @@ type Association struct {
 	place        *list.Element
 	queries      queries
 	aliases      map[link.End]link.End
+	why          unix.Errno // it has ended, if that is an error
+
+	last *flow // whose datagrams came last, or nil; of the loop's goroutine
 }
 
 // Associate makes an association of a socket, which it owns from now on, also
@@ -134,14 +137,17 @@ func (t *Table) end(a *Association, errno unix.Errno) {
 	if a.ended {
 		return
 	}
+	if errno != unix.ETIMEDOUT {
+		a.why = errno
+	}
 	t.forget(a)
 	t.config.Events.PostLazy(events.Event{Kind: events.AssociationClosed, Flow: a.id, Error: int32(errno)})
 }
 
 // forget ends an association. Its flows are forgotten with their next datagram, or
-// after a while without one. Called with mu held.
+// after a while without one; by the next sweep if their ends are told. Called with mu held.
 func (t *Table) forget(a *Association) {
-	a.ended = true
+	a.ended, t.orphaned = true, true
 	a.queries, a.aliases = queries{}, nil
 	t.idle.Remove(a.place)
 	delete(t.associations, a.id)
@@ -211,13 +217,19 @@ func (t *Table) sweepSoon() {
 // sweep ends what has been idle for too long.
 func (t *Table) sweep() {
 	t.mu.Lock()
+	follows := t.follows
+	t.mu.Unlock()
+	if follows {
+		t.finishOrphans()
+	}
+	t.mu.Lock()
 	defer t.mu.Unlock()
 	now, timeout := t.Look(), t.config.Timeout.Milliseconds()
 	for e := t.idle.Front(); e != nil && now-e.Value.(*Association).active >= timeout; e = t.idle.Front() {
 		t.end(e.Value.(*Association), unix.ETIMEDOUT)
 	}
 	for e := t.lru.Front(); e != nil && now-e.Value.(*flow).active >= timeout; e = t.lru.Front() {
-		t.remove(e.Value.(*flow))
+		t.finish(e.Value.(*flow), 0)
 	}
 	for e := t.brief.Front(); e != nil && now-e.Value.(*flow).active >= verdictLife.Milliseconds(); e = t.brief.Front() {
 		t.remove(e.Value.(*flow))

@@ -9,7 +9,8 @@ import (
 // Attach sends a flow's datagrams through an association; to, if not nil, is their real
 // destination. ENOENT: no such flow waits. EBADF and EEXIST: this association does
 // not take the flow, which still waits. EINVAL: to, with an association that has a name.
-func (t *Table) Attach(id, association uint64, to *link.End) error {
+// note is listed with the flow, and told with its end.
+func (t *Table) Attach(id, association uint64, to *link.End, note uint64) error {
 	t.mu.Lock()
 	f, a := t.waiting[id], t.associations[association]
 	switch {
@@ -41,7 +42,10 @@ func (t *Table) Attach(id, association uint64, to *link.End) error {
 		a.source, a.host = f.key.source, hostOf(f)
 	}
 	queue := t.settle(f)
-	f.state, f.association = attached, a
+	f.state, f.association, f.note = attached, a, note
+	for _, p := range queue {
+		f.up += uint64(len(p))
+	}
 	if a.destinations == 0 || a.only != f.to {
 		a.only = f.to
 		a.destinations++

@@ -44,7 +44,8 @@ type receiver struct {
 	group               [link.MaxTogether][]byte
 	count, bytes        int
 
-	aliased bool // the association at hand has aliases
+	association *Association // that is at hand
+	aliased     bool         // it has aliases
 }
 
 // Ready implements carry.Watcher.
@@ -67,6 +68,7 @@ func (r *receiver) receive(a *Association) {
 	}
 	t.hear(a, t.Look())
 	source, host, only := a.source, a.host, a.only
+	r.association = a
 	r.aliased = len(a.aliases) > 0
 	if a.destinations != 1 {
 		only = link.End{}
@@ -225,6 +227,7 @@ func (r *receiver) put(source, destination *link.End, p []byte) {
 	t.Down.Add(1)
 	t.BytesDown.Add(uint64(len(p)))
 	if !r.writer.Fits(len(p), source.Six()) {
+		r.heard(source, destination, len(p))
 		t.config.Fragment(source, destination, p)
 		return
 	}
@@ -242,6 +245,7 @@ func (r *receiver) flush() {
 	if r.count == 0 {
 		return
 	}
+	r.heard(&r.source, &r.destination, r.bytes)
 	r.writer.Write(&r.source, &r.destination, r.group[:r.count]...)
 	clear(r.group[:r.count])
 	r.count, r.bytes = 0, 0

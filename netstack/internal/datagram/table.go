@@ -21,6 +21,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"nanotun/netstack/internal/carry"
 	"nanotun/netstack/internal/events"
 	"nanotun/netstack/internal/link"
@@ -102,6 +104,13 @@ type flow struct {
 	sniffed     *sniffed // the same, if its name is wanted
 	active      int64    // milliseconds, see Table.now
 	place       *list.Element
+
+	note  uint64 // Python's
+	asked int64  // milliseconds, as active
+	up    uint64 // bytes of an attached one
+	down  atomic.Uint64
+	heard atomic.Int64 // when the last datagram came for the app, in milliseconds
+	gone  atomic.Bool  // it was removed
 }
 
 // Table is all flows and associations of an engine.
@@ -121,6 +130,8 @@ type Table struct {
 	last         uint64    // the newest association's id
 	quiesced     bool
 	sweeping     bool
+	follows      bool // the ends of attached flows are told
+	orphaned     bool // there may be flows whose association has ended
 	timer        *time.Timer
 
 	now   atomic.Int64 // milliseconds since began, as of the last look
@@ -172,7 +183,7 @@ func (t *Table) Take(source, destination *link.End, payload []byte, segment int)
 	// An association that has ended is none; a shared one that cannot tell this
 	// query from another's is none for this flow, which asks for another.
 	if f != nil && f.association != nil && (f.association.ended || f.association.shared && !t.takes(f, payload, segment)) {
-		t.remove(f)
+		t.finish(f, f.association.why)
 		f = nil
 	}
 	if f == nil {
@@ -188,6 +199,7 @@ func (t *Table) Take(source, destination *link.End, payload []byte, segment int)
 		t.hold(f, payload, segment)
 	case attached:
 		a.sent = t.now.Load()
+		f.up += uint64(len(payload))
 		if a.shared {
 			each(payload, segment, func(p []byte) { t.expect(f, p) })
 		}
@@ -238,9 +250,10 @@ func (t *Table) request(k key) *flow {
 			t.DropUndecided.Add(1)
 			return nil
 		}
-		t.remove(idlest.Value.(*flow))
+		t.finish(idlest.Value.(*flow), unix.ENOBUFS)
 	}
-	f := &flow{key: k, id: t.config.NextFlow(), active: t.now.Load()}
+	now := t.now.Load()
+	f := &flow{key: k, id: t.config.NextFlow(), active: now, asked: now}
 	t.flows[k] = f
 	t.waiting[f.id] = f
 	t.ofSource[host]++
@@ -289,6 +302,7 @@ func (t *Table) touch(f *flow) {
 // remove forgets a flow. Called with mu held.
 func (t *Table) remove(f *flow) {
 	delete(t.flows, f.key)
+	f.gone.Store(true)
 	if f.state == undecided {
 		t.settle(f)
 	}

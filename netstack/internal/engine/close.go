@@ -58,6 +58,7 @@ const (
 // device after it returned.
 func (e *Engine) Close() {
 	e.Quiesce()
+	e.pages.Close()
 	e.pending.clear()
 	e.standing.close()
 	e.mu.Lock()

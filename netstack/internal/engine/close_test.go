@@ -148,7 +148,7 @@ func TestCloseRightAfterJoin(t *testing.T) {
 		}
 		w.do(func(e *Engine) {
 			for i, request := range w.events(events.TCPRequest) {
-				must(t, e.Join(request.Flow, ups[i].fd, nil))
+				must(t, e.Join(request.Flow, ups[i].fd, nil, 0))
 			}
 			started := time.Now()
 			e.Close()

@@ -22,7 +22,7 @@ func TestAlias(t *testing.T) {
 		to := link.End{Port: 443, Family: pick[uint16](v.six, 6, 4)}
 		copy(to.Host[:], really.Addr().AsSlice())
 		var err error
-		w.do(func(e *Engine) { err = e.Datagrams().Attach(request.Flow, id, &to) })
+		w.do(func(e *Engine) { err = e.Datagrams().Attach(request.Flow, id, &to, 0) })
 		must(t, err)
 		p.sendDatagram(app, named, []byte("two"))
 		var leg netip.AddrPort

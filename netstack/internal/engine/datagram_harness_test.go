@@ -187,7 +187,7 @@ func (w *world) associateName(fd int, name string) (id uint64) {
 
 func (w *world) attach(flow, association uint64) (err error) {
 	w.t.Helper()
-	w.do(func(e *Engine) { err = e.Datagrams().Attach(flow, association, nil) })
+	w.do(func(e *Engine) { err = e.Datagrams().Attach(flow, association, nil, 0) })
 	return err
 }
 

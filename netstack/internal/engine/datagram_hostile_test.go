@@ -93,7 +93,7 @@ func (v *verdicts) of(e *Engine, event events.Event) {
 		fallthrough
 	case 1, 2, 3:
 		for _, id := range v.legs {
-			if e.Datagrams().Attach(event.Flow, id, nil) == nil {
+			if e.Datagrams().Attach(event.Flow, id, nil, 0) == nil {
 				return
 			}
 		}

@@ -92,7 +92,7 @@ func TestManyDatagramFlows(t *testing.T) {
 	o := newVerdicts(t, 1)
 	w.do(func(e *Engine) {
 		w.decide = func(event events.Event) {
-			if err := e.Datagrams().Attach(event.Flow, o.leg(e, event.SourcePort%5 == 0), nil); err != nil {
+			if err := e.Datagrams().Attach(event.Flow, o.leg(e, event.SourcePort%5 == 0), nil, 0); err != nil {
 				t.Errorf("flow %d: %s", event.Flow, err)
 			}
 		}

@@ -143,7 +143,7 @@ func TestNamedAttachErrors(t *testing.T) {
 		to := link.End{Port: 443, Family: pick[uint16](v.six, 6, 4)}
 		copy(to.Host[:], far.Addr().AsSlice())
 		var err error
-		w.do(func(e *Engine) { err = e.Datagrams().Attach(flow, id, &to) })
+		w.do(func(e *Engine) { err = e.Datagrams().Attach(flow, id, &to, 0) })
 		if err != unix.EINVAL {
 			t.Errorf("a redirected flow: %v", err)
 		}

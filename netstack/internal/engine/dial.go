@@ -92,12 +92,12 @@ func (e *Engine) newDial(w *waiting, c *dial.Course, request []byte) *flowDial {
 	return d
 }
 
-// beginDial has a flow that waits in the dials dialled, by a standing decision if s is not
-// nil, whose flow it is from now on. No lock is held.
-func (e *Engine) beginDial(w *waiting, c *dial.Course, request []byte, s *standing) {
-	d := e.newDial(w, c, request)
+// beginDial has a flow that waits in the dials dialled by a standing decision, whose flow it
+// is. No lock is held.
+func (e *Engine) beginDial(w *waiting, s *standing) {
+	d := e.newDial(w, s.course, s.request)
 	d.standing = s
-	if e.pending.setDial(w, d) {
+	if e.pending.setDial(w, d, s.note) {
 		d.dial.Start()
 	}
 }
@@ -105,15 +105,16 @@ func (e *Engine) beginDial(w *waiting, c *dial.Course, request []byte, s *standi
 // Dial has a waiting flow dialled: through fd, a connected socket on which step first
 // begins, or if it is -1 through a new one. It owns fd from here on. ENOENT: no such flow
 // waits. EALREADY: it is dialled already. EINVAL: there is no such course, or no such step.
-func (e *Engine) Dial(flow uint64, course uint32, fd, first int, request []byte) error {
-	err := e.dial(flow, course, fd, first, request)
+// note is as for Join.
+func (e *Engine) Dial(flow uint64, course uint32, fd, first int, request []byte, note uint64) error {
+	err := e.dial(flow, course, fd, first, request, note)
 	if err != nil && fd >= 0 {
 		dial.Close(fd)
 	}
 	return err
 }
 
-func (e *Engine) dial(flow uint64, course uint32, fd, first int, request []byte) error {
+func (e *Engine) dial(flow uint64, course uint32, fd, first int, request []byte, note uint64) error {
 	c := e.course(course)
 	if c == nil || fd >= 0 && !c.Takes(first) {
 		return unix.EINVAL
@@ -124,7 +125,7 @@ func (e *Engine) dial(flow uint64, course uint32, fd, first int, request []byte)
 	}
 	d := e.newDial(w, c, request)
 	switch {
-	case !e.pending.setDial(w, d):
+	case !e.pending.setDial(w, d, note):
 		return unix.ENOENT
 	case fd >= 0:
 		d.dial.StartOn(fd, first)
@@ -225,14 +226,17 @@ func (p *pendingTable) dialable(flow uint64) (*waiting, error) {
 	return w, nil
 }
 
-// setDial gives an entry its dial, unless the entry has left.
-func (p *pendingTable) setDial(w *waiting, d *flowDial) bool {
+// setDial gives an entry its dial, and its note unless that is 0, if the entry has not left.
+func (p *pendingTable) setDial(w *waiting, d *flowDial, note uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.byFlow[w.flow] != w {
 		return false
 	}
 	w.dial = d
+	if note != 0 {
+		w.note = note
+	}
 	if d.standing != nil {
 		w.standing = d.standing
 	}

@@ -40,7 +40,7 @@ func (c *chaos) hear(e *Engine, event events.Event) {
 			return // it is gone
 		}
 		if end.FD >= 0 && rand.IntN(2) == 0 {
-			_ = e.Join(event.Flow, end.FD, end.Received)
+			_ = e.Join(event.Flow, end.FD, end.Received, 0)
 			return
 		}
 		if end.FD >= 0 {
@@ -84,10 +84,10 @@ func (c *chaos) act(e *Engine, event events.Event, how int) {
 		near, far, err := socketPair()
 		if err == nil {
 			_ = unix.Close(far)
-			_ = e.Join(event.Flow, near, nil)
+			_ = e.Join(event.Flow, near, nil, 0)
 		}
 	default:
-		if e.Dial(event.Flow, c.course, -1, 0, []byte(dialRequest)) != nil {
+		if e.Dial(event.Flow, c.course, -1, 0, []byte(dialRequest), 0) != nil {
 			_ = e.Drop(event.Flow)
 		}
 	}

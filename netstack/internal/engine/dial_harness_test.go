@@ -100,7 +100,7 @@ func (w *world) course(blob []byte) (number uint32) {
 
 func (w *world) dialBy(course uint32, flow uint64) (err error) {
 	w.t.Helper()
-	w.do(func(e *Engine) { err = e.Dial(flow, course, -1, 0, []byte(dialRequest)) })
+	w.do(func(e *Engine) { err = e.Dial(flow, course, -1, 0, []byte(dialRequest), 0) })
 	return err
 }
 

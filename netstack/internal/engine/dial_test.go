@@ -57,7 +57,7 @@ func TestDialHandedOn(t *testing.T) {
 			if _, err := e.Dialled(h.flow); err != unix.ENOENT {
 				t.Errorf("once more: %v", err)
 			}
-			must(t, e.Join(h.flow, end.FD, nil))
+			must(t, e.Join(h.flow, end.FD, nil, 0))
 		})
 		h.client.answerSYNACK()
 		h.client.transmit(header.TCPFlagAck|header.TCPFlagPsh, []byte("up"))
@@ -88,7 +88,7 @@ func TestDialIsDropped(t *testing.T) {
 	for name, leave := range map[string]func(*halfDialled){
 		"join": func(h *halfDialled) {
 			u := newUpstream(h.t)
-			h.do(func(e *Engine) { must(h.t, e.Join(h.flow, u.fd, nil)) })
+			h.do(func(e *Engine) { must(h.t, e.Join(h.flow, u.fd, nil, 0)) })
 		},
 		"refuse":  func(h *halfDialled) { h.do(func(e *Engine) { must(h.t, e.Refuse(h.flow, RefuseReset)) }) },
 		"drop":    func(h *halfDialled) { h.do(func(e *Engine) { must(h.t, e.Drop(h.flow)) }) },
@@ -262,7 +262,7 @@ func TestDialOnAConnection(t *testing.T) {
 		t.Helper()
 		u := newUpstream(t)
 		h.do(func(e *Engine) {
-			if err := e.Dial(flow, course, u.fd, first, []byte(dialRequest)); err != want {
+			if err := e.Dial(flow, course, u.fd, first, []byte(dialRequest), 0); err != want {
 				t.Errorf("%v, not %v", err, want)
 			}
 		})
@@ -366,7 +366,7 @@ func TestManyDials(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		w.decide = func(request events.Event) { check(e.Dial(request.Flow, course, -1, 0, []byte(dialRequest))) }
+		w.decide = func(request events.Event) { check(e.Dial(request.Flow, course, -1, 0, []byte(dialRequest), 0)) }
 		w.hear = func(event events.Event) {
 			if event.Kind != events.DialEnded {
 				return

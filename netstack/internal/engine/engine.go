@@ -18,6 +18,7 @@ import (
 	"nanotun/netstack/internal/direct"
 	"nanotun/netstack/internal/events"
 	"nanotun/netstack/internal/link"
+	"nanotun/netstack/internal/listing"
 	"nanotun/netstack/internal/smalltcp"
 )
 
@@ -59,6 +60,9 @@ type Engine struct {
 	bytesUp, bytesDown        atomic.Uint64 // of flows that ended
 	dropFlowLimit, dropToGate atomic.Uint64
 	dropHalfOpen              atomic.Uint64
+
+	follows atomic.Bool // see Follow
+	pages   listing.Pages
 
 	courses   courses
 	datagrams *datagram.Table
@@ -209,7 +213,7 @@ func (e *Engine) request(t tuple, id stack.TransportEndpointID, packet *stack.Pa
 	}
 	e.mu.Unlock()
 	if begun != nil {
-		e.beginDial(begun, by.course, by.request, by)
+		e.beginDial(begun, by)
 	}
 	if abandoned != 0 {
 		e.post(t.event(events.Abandoned, abandoned))

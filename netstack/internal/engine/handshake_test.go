@@ -35,7 +35,7 @@ func TestHandshakesNeedNoGoroutine(t *testing.T) {
 			clients[i].syn()
 			fd, _ := pair(t)
 			flow := p.event(events.TCPRequest, i+2).Flow
-			p.do(func(e *Engine) { must(t, e.Join(flow, fd, nil)) })
+			p.do(func(e *Engine) { must(t, e.Join(flow, fd, nil, 0)) })
 		}
 		eventually(t, "all to be half-open", func() bool { return p.stats().HalfOpen == flows })
 		if n := runtime.NumGoroutine(); n > before {
@@ -238,7 +238,7 @@ func TestGivesUpInTheHandshake(t *testing.T) {
 			c.syn()
 			flow := p.event(events.TCPRequest, i+2).Flow
 			fd, other := pair(t)
-			p.do(func(e *Engine) { must(t, e.Join(flow, fd, nil)) })
+			p.do(func(e *Engine) { must(t, e.Join(flow, fd, nil, 0)) })
 			synAck := c.match("a SYN-ACK", func(r received) bool { return r.tcp != nil && isSYNACK(r.tcp) })
 			c.seq, c.ack = c.seq+1, synAck.tcp.SequenceNumber()+1
 			switch how {
@@ -300,7 +300,7 @@ func TestHostileHandshake(t *testing.T) {
 		w := newWorld(t, v, func(c *Config) { c.FlowLimit, c.HalfOpenLimit = 1000, 1000 })
 		w.deciding(func(e events.Event) {
 			fd, _ := pair(t)
-			_ = w.engine.Join(e.Flow, fd, nil)
+			_ = w.engine.Join(e.Flow, fd, nil, 0)
 		})
 		p := newPlayer(w)
 		random := rand.New(rand.NewPCG(1, 2))
@@ -391,7 +391,7 @@ func TestShortFlowsLeaveNothing(t *testing.T) {
 			_, err = unix.Write(fds[1], []byte("answer"))
 			must(t, err)
 			must(t, unix.Shutdown(fds[1], unix.SHUT_WR))
-			must(t, w.engine.Join(e.Flow, fds[0], nil))
+			must(t, w.engine.Join(e.Flow, fds[0], nil, 0))
 			others = append(others, fds[1])
 		})
 		w.withoutProcessors()

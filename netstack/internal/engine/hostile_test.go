@@ -295,7 +295,7 @@ func TestMutatedPackets(t *testing.T) {
 					joins++
 					ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 					if err == nil {
-						_ = e.Join(event.Flow, ends[0], []byte("hello"))
+						_ = e.Join(event.Flow, ends[0], []byte("hello"), 0)
 						_ = unix.Close(ends[1])
 					}
 				case how < 5:

@@ -18,6 +18,9 @@ type joinedFlow struct {
 	tuple tuple
 	here  bool // of this machine
 
+	asked time.Duration // see waiting; under Engine.mu, as note
+	note  uint64        // Python's
+
 	handshake *handshake // nil once it is established; under Engine.mu
 
 	// See handshakes.
@@ -50,26 +53,27 @@ func (e *Engine) full(here bool) bool {
 
 // Join completes the handshake with the app and carries the flow over fd, or what that was
 // lent for, which it owns from here on. EMFILE: there are too many flows; the app hears nothing
-// and tries again.
-func (e *Engine) Join(flow uint64, fd int, leftover []byte) error {
-	return e.join(flow, fd, leftover, nil)
+// and tries again. note is listed with the flow, and told with its end; 0: that of its dial.
+func (e *Engine) Join(flow uint64, fd int, leftover []byte, note uint64) error {
+	return e.join(flow, fd, leftover, note, nil)
 }
 
 // JoinHTTP is Join for an fd that leads to an HTTP proxy, which takes requests in
 // absolute-form; plainhttp.New has the meaning of the last two arguments.
-func (e *Engine) JoinHTTP(flow uint64, fd int, leftover []byte, authority, authorization string) error {
-	return e.join(flow, fd, leftover, func(t *tuple) *plainhttp.Rewriter {
+func (e *Engine) JoinHTTP(flow uint64, fd int, leftover []byte, note uint64, authority, authorization string) error {
+	return e.join(flow, fd, leftover, note, func(t *tuple) *plainhttp.Rewriter {
 		return plainhttp.New(authority, authorization, t.destinationAddress())
 	})
 }
 
-func (e *Engine) join(flow uint64, fd int, leftover []byte, translate func(*tuple) *plainhttp.Rewriter) error {
+func (e *Engine) join(flow uint64, fd int, leftover []byte, note uint64, translate func(*tuple) *plainhttp.Rewriter) error {
 	leg := lent.Reclaim(fd)
 	setKeepAlive(leg.FD, e.config.KeepAlive)
 	f := e.newFlow(flow, leg.FD, append(leftover, leg.Leftover...))
 	if leg.Wire != nil {
 		f.Wire = leg.Wire
 	}
+	f.note = note
 	return e.joinFlow(f, translate)
 }
 
@@ -84,6 +88,9 @@ func (e *Engine) joinFlow(f *joinedFlow, translate func(*tuple) *plainhttp.Rewri
 	}
 	if w != nil && !full {
 		now := time.Now()
+		if f.note == 0 {
+			f.note = w.note
+		}
 		if isHeld {
 			e.joinHeld(w.held, f)
 		} else {
@@ -118,7 +125,7 @@ func (e *Engine) open(f *joinedFlow, w *waiting, now time.Time) (h, yields *hand
 	if f.here = w.party.class.isHere(); !f.here {
 		e.others++
 	}
-	f.tuple = w.tuple
+	f.tuple, f.asked = w.tuple, w.asked
 	f.handshake = &handshake{engine: e, flow: f}
 	e.opening[w.tuple] = f
 	return f.handshake, e.half.enter(f, w.party, now)
@@ -127,7 +134,7 @@ func (e *Engine) open(f *joinedFlow, w *waiting, now time.Time) (h, yields *hand
 // joinHeld gives a held flow what another one of the same number was made with. mu is held.
 func (e *Engine) joinHeld(h *heldFlow, with *joinedFlow) {
 	f := h.flow
-	f.held = nil
+	f.held, f.note = nil, with.note
 	f.Adopt(with.Flow)
 	if e.joined[f.tuple] != f {
 		return // look starts it
@@ -165,7 +172,7 @@ func (e *Engine) fell(f *joinedFlow, errno unix.Errno) {
 }
 
 // forget takes a flow that has ended out of all tables. It returns the event that Python
-// is to have, if it knows the flow.
+// is to have, if it knows the flow or wants to hear of all.
 func (e *Engine) forget(f *joinedFlow, errno unix.Errno) (event events.Event, known bool) {
 	up, down := f.Bytes()
 	e.mu.Lock()
@@ -198,8 +205,10 @@ func (e *Engine) forget(f *joinedFlow, errno unix.Errno) (event events.Event, kn
 	event = f.tuple.event(events.Closed, f.ID)
 	event.Error = int32(errno)
 	event.BytesUp, event.BytesDown = up, down
+	event.Note, event.Microseconds = f.note, microseconds(carry.Clock()-f.asked)
 	if f.standing != nil {
 		f.standing.ended()
+		event.Standing = true
 	}
-	return event, f.standing == nil
+	return event, !event.Standing || e.follows.Load()
 }

@@ -18,7 +18,7 @@ func (a *app) openHTTP() joined {
 	return a.openBy(80, func(flow uint64) *net.TCPConn {
 		up := newUpstream(a.t)
 		var err error
-		a.do(func(e *Engine) { err = e.JoinHTTP(flow, up.fd, nil, "name.example", "Basic dTpw") })
+		a.do(func(e *Engine) { err = e.JoinHTTP(flow, up.fd, nil, 0, "name.example", "Basic dTpw") })
 		must(a.t, err)
 		return up.conn
 	})

@@ -105,7 +105,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 		u := newUpstream(t)
 		_, err := u.conn.Write([]byte("220 hello\r\n"))
 		must(t, err)
-		a.do(func(e *Engine) { must(t, e.Join(flow, u.fd, nil)) })
+		a.do(func(e *Engine) { must(t, e.Join(flow, u.fd, nil, 0)) })
 		conn := <-result
 		defer conn.Close()
 		readExactly(t, conn, []byte("220 hello\r\n"))

@@ -23,7 +23,7 @@ func TestJoinAUnixSocket(t *testing.T) {
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		must(t, err)
 		flow := a.event(events.TCPRequest, 1).Flow
-		a.do(func(e *Engine) { must(t, e.Join(flow, fds[0], nil)) })
+		a.do(func(e *Engine) { must(t, e.Join(flow, fds[0], nil, 0)) })
 		mine := &unixEnd{fds[1]}
 		go func() {
 			_, _ = stream(mine, 3, 1<<20)
@@ -76,7 +76,7 @@ func TestJoinNoSocket(t *testing.T) {
 			result <- conn
 		}()
 		flow := a.event(events.TCPRequest, 1).Flow
-		a.do(func(e *Engine) { must(t, e.Join(flow, fds[0], nil)) })
+		a.do(func(e *Engine) { must(t, e.Join(flow, fds[0], nil, 0)) })
 		if conn := <-result; conn != nil {
 			expectReset(t, conn)
 		}

@@ -65,7 +65,7 @@ func TestLingersForData(t *testing.T) {
 		c.syn()
 		fd, other := pair(t)
 		flow := p.event(events.TCPRequest, 1).Flow
-		p.do(func(e *Engine) { must(t, e.Join(flow, fd, nil)) })
+		p.do(func(e *Engine) { must(t, e.Join(flow, fd, nil, 0)) })
 		c.answerSYNACK()
 		eventually(t, "the flow to be established", func() bool { return p.stats().Flows == 1 })
 		must(t, unix.Close(other)) // a service of ours that is through

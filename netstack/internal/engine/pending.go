@@ -10,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
+	"nanotun/netstack/internal/carry"
 	"nanotun/netstack/internal/events"
 )
 
@@ -32,6 +33,9 @@ type waiting struct {
 	dial     *flowDial // until its end was taken
 	standing *standing // has decided about it, and ends with it
 	told     bool      // of what a standing decision has decided, Python knows this one
+
+	asked time.Duration // when the SYN came, as carry.Clock tells it
+	note  uint64        // Python's, of the latest dial
 }
 
 // known tells whether Python knows the flow.
@@ -128,7 +132,7 @@ func (p *pendingTable) add(flow uint64, t tuple, id stack.TransportEndpointID, p
 		}
 		p.removeLocked(old)
 	}
-	w := &waiting{flow: flow, tuple: t, id: id, packet: packet.IncRef(), isn: isn, party: party}
+	w := &waiting{flow: flow, tuple: t, id: id, packet: packet.IncRef(), isn: isn, party: party, asked: carry.ClockAt(now)}
 	if old, ok := p.gaveWay[t]; ok {
 		delete(p.gaveWay, t)
 		if old == isn {

@@ -208,7 +208,7 @@ func TestJoinPastTheFlowLimit(t *testing.T) {
 	p.settle()
 	for _, e := range p.events(events.TCPRequest) {
 		u := newUpstream(t)
-		p.do(func(engine *Engine) { _ = engine.Join(e.Flow, u.fd, nil) })
+		p.do(func(engine *Engine) { _ = engine.Join(e.Flow, u.fd, nil, 0) })
 		_ = u.conn.Close()
 	}
 	w.do(func(e *Engine) {
@@ -230,7 +230,7 @@ func TestUnknownFlow(t *testing.T) {
 	before := openFDs(t)
 	u := newUpstream(t)
 	w.do(func(e *Engine) {
-		if err := e.Join(12345, u.fd, []byte("x")); err != unix.ENOENT {
+		if err := e.Join(12345, u.fd, []byte("x"), 0); err != unix.ENOENT {
 			t.Errorf("Join: %v", err)
 		}
 		if err := e.Refuse(12345, RefuseReset); err != unix.ENOENT {

@@ -135,7 +135,7 @@ func TestSniffedHTTP(t *testing.T) {
 			t.Errorf("named %v, %v", found, err)
 		}
 		u := newUpstream(t)
-		a.do(func(e *Engine) { must(t, e.JoinHTTP(flow, u.fd, nil, "name.example", "")) })
+		a.do(func(e *Engine) { must(t, e.JoinHTTP(flow, u.fd, nil, 0, "name.example", "")) })
 		readExactly(t, u.conn, []byte("GET http://h.example/a HTTP/1.1\r\nHost: h.example\r\n\r\n"))
 	})
 }
@@ -232,7 +232,7 @@ func TestSniffedAppGivesUp(t *testing.T) {
 			}
 			u := newUpstream(t)
 			a.do(func(e *Engine) {
-				if err := e.Join(flow, u.fd, nil); err != unix.ENOENT {
+				if err := e.Join(flow, u.fd, nil, 0); err != unix.ENOENT {
 					t.Errorf("joined: %v", err)
 				}
 			})
@@ -391,7 +391,7 @@ func TestJoinWhileTheAppGivesUp(t *testing.T) {
 			}()
 			time.Sleep(time.Duration(i%7) * 50 * time.Microsecond)
 			var err error
-			a.do(func(e *Engine) { err = e.Join(flow, u.fd, nil) })
+			a.do(func(e *Engine) { err = e.Join(flow, u.fd, nil, 0) })
 			<-resets
 			if _, err := io.ReadAll(u.conn); !wasReset(err) {
 				t.Fatalf("round %d: the upstream hears %v", i, err)

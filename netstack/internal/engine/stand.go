@@ -9,14 +9,14 @@ import (
 // Stand has flows to a destination dialled by a course without a question: those of this
 // machine if ours, or else those of others. It replaces the standing decision about the
 // same flows. It holds for so long, or until Withdraw if that is 0. EINVAL: there is no such
-// course.
-func (e *Engine) Stand(destination [16]byte, port uint16, six, ours bool, course uint32, request []byte, lasts time.Duration) (number uint64, err error) {
+// course. note is that of all flows which are dialled by it.
+func (e *Engine) Stand(destination [16]byte, port uint16, six, ours bool, course uint32, request []byte, lasts time.Duration, note uint64) (number uint64, err error) {
 	c := e.course(course)
 	if c == nil {
 		return 0, unix.EINVAL
 	}
 	key := standingKey{host: destination, port: port, six: six, ours: ours}
-	return e.standing.stand(key, c, request, lasts, time.Now()), nil
+	return e.standing.stand(key, c, request, lasts, note, time.Now()), nil
 }
 
 // Withdraw ends all standing decisions. Dials that have begun go on.

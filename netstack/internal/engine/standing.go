@@ -45,6 +45,7 @@ type standing struct {
 	key     standingKey
 	course  *dial.Course
 	request []byte
+	note    uint64    // Python's, of its flows
 	until   time.Time // zero: it does not expire
 
 	place   *list.Element // in standings.order; nil: it is over, and only its flows are left
@@ -97,7 +98,7 @@ func newStandings(post func(events.Event)) *standings {
 }
 
 // stand adds a decision, which holds for so long, or until it is withdrawn if that is 0.
-func (s *standings) stand(key standingKey, course *dial.Course, request []byte, lasts time.Duration, now time.Time) uint64 {
+func (s *standings) stand(key standingKey, course *dial.Course, request []byte, lasts time.Duration, note uint64, now time.Time) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.entries[key]; old != nil {
@@ -106,7 +107,7 @@ func (s *standings) stand(key standingKey, course *dial.Course, request []byte, 
 		s.endLocked(s.order.Back().Value.(*standing))
 	}
 	s.last++
-	d := &standing{all: s, number: s.last, key: key, course: course, request: request}
+	d := &standing{all: s, number: s.last, key: key, course: course, request: request, note: note}
 	d.counted.Number = d.number
 	d.place = s.order.PushFront(d)
 	s.entries[key] = d

@@ -130,7 +130,7 @@ func TestStandingDialFails(t *testing.T) {
 			s.do(func(e *Engine) {
 				course, err := e.Course(s.proxy.course(0))
 				must(t, err)
-				must(t, e.Dial(flow, uint32(course), -1, 0, socksAsks))
+				must(t, e.Dial(flow, uint32(course), -1, 0, socksAsks, 0))
 			})
 			s.proxy.grant()
 			s.event(events.Joined, 1)

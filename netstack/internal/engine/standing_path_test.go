@@ -79,7 +79,7 @@ func (w *world) stand(e *Engine, ours bool, course, request []byte, lasts time.D
 	w.t.Helper()
 	c, err := e.Course(course)
 	must(w.t, err)
-	number, err = e.Stand(tupleSource(w.v.far()), 443, w.v.six, ours, uint32(c), request, lasts)
+	number, err = e.Stand(tupleSource(w.v.far()), 443, w.v.six, ours, uint32(c), request, lasts, 0)
 	must(w.t, err)
 	return number
 }

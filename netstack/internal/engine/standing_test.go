@@ -65,7 +65,7 @@ var longAgo = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 func TestStandingKey(t *testing.T) {
 	b := newBook(t)
 	key := destinationKey(1)
-	number := b.stand(key, nil, nil, 0, longAgo)
+	number := b.stand(key, nil, nil, 0, 0, longAgo)
 	if d := b.begin(key, longAgo); d == nil || d.number != number {
 		t.Errorf("found %v", d)
 	}
@@ -85,7 +85,7 @@ func TestStandingKey(t *testing.T) {
 // are not told of.
 func TestStandingCounts(t *testing.T) {
 	b := newBook(t)
-	busy, idle := b.stand(destinationKey(1), nil, nil, 0, longAgo), b.stand(destinationKey(2), nil, nil, 0, longAgo)
+	busy, idle := b.stand(destinationKey(1), nil, nil, 0, 0, longAgo), b.stand(destinationKey(2), nil, nil, 0, 0, longAgo)
 	var begun []*standing
 	for range 3 {
 		begun = append(begun, b.begin(destinationKey(1), longAgo))
@@ -115,15 +115,15 @@ func TestStandingEnds(t *testing.T) {
 	key := destinationKey(1)
 	for name, end := range map[string]func(b *book){
 		"withdrawn": func(b *book) { b.withdraw() },
-		"replaced":  func(b *book) { b.stand(key, nil, nil, 0, longAgo) },
-		"evicted":   func(b *book) { b.limit = 1; b.stand(destinationKey(2), nil, nil, 0, longAgo) },
+		"replaced":  func(b *book) { b.stand(key, nil, nil, 0, 0, longAgo) },
+		"evicted":   func(b *book) { b.limit = 1; b.stand(destinationKey(2), nil, nil, 0, 0, longAgo) },
 		"expired":   func(b *book) { b.begin(key, longAgo.Add(time.Minute)) },
 		"swept":     func(b *book) { b.expire() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for flows := range 4 {
 				b := newBook(t)
-				number := b.stand(key, nil, nil, time.Minute, longAgo)
+				number := b.stand(key, nil, nil, time.Minute, 0, longAgo)
 				var begun []*standing
 				for range flows {
 					begun = append(begun, b.begin(key, longAgo))
@@ -165,14 +165,14 @@ func TestStandingLimit(t *testing.T) {
 	b.limit = 3
 	var numbers []uint64
 	for n := range 3 {
-		numbers = append(numbers, b.stand(destinationKey(n), nil, nil, 0, longAgo))
+		numbers = append(numbers, b.stand(destinationKey(n), nil, nil, 0, 0, longAgo))
 	}
 	b.begin(destinationKey(0), longAgo).ended()
-	b.stand(destinationKey(3), nil, nil, 0, longAgo)
+	b.stand(destinationKey(3), nil, nil, 0, 0, longAgo)
 	b.expectOver("for the fourth", numbers[1])
-	b.stand(destinationKey(2), nil, nil, 0, longAgo)
+	b.stand(destinationKey(2), nil, nil, 0, 0, longAgo)
 	b.expectOver("for one of the same destination", numbers[2])
-	b.stand(destinationKey(4), nil, nil, 0, longAgo)
+	b.stand(destinationKey(4), nil, nil, 0, 0, longAgo)
 	b.expectOver("for the fifth", numbers[0])
 	if n := b.len(); n != 3 {
 		t.Errorf("%d stand", n)
@@ -185,7 +185,7 @@ func TestStandingExpiry(t *testing.T) {
 	b := newBook(t)
 	b.expiryDelay = 10 * time.Millisecond
 	for n, lasts := range []time.Duration{200 * time.Millisecond, time.Millisecond, 0, 50 * time.Millisecond, time.Hour} {
-		b.stand(destinationKey(n), nil, nil, lasts, time.Now())
+		b.stand(destinationKey(n), nil, nil, lasts, 0, time.Now())
 	}
 	for _, want := range []uint64{2, 4, 1} {
 		select {
@@ -218,7 +218,7 @@ func TestStoodIsTold(t *testing.T) {
 			t.Fatal("it is not told")
 		}
 	}
-	b.stand(destinationKey(1), nil, nil, 0, longAgo)
+	b.stand(destinationKey(1), nil, nil, 0, 0, longAgo)
 	for range 5 {
 		b.begin(destinationKey(1), longAgo)
 	}
@@ -245,7 +245,7 @@ func TestStandingAfterClose(t *testing.T) {
 	b := newBook(t)
 	b.stoodDelay, b.expiryDelay = 0, 0
 	b.close()
-	b.stand(destinationKey(1), nil, nil, time.Nanosecond, longAgo)
+	b.stand(destinationKey(1), nil, nil, time.Nanosecond, 0, longAgo)
 	b.begin(destinationKey(1), longAgo)
 	if b.telling != nil || b.expiry != nil {
 		t.Error("a timer runs")
@@ -283,7 +283,7 @@ func TestStandingAgainstAModel(t *testing.T) {
 		key := destinationKey(random.IntN(10))
 		switch random.IntN(12) {
 		case 0, 1:
-			number := b.stand(key, nil, nil, time.Duration(random.IntN(3))*30*time.Second, now)
+			number := b.stand(key, nil, nil, time.Duration(random.IntN(3))*30*time.Second, 0, now)
 			model[number], latest[key] = &record{}, number
 		case 2, 3, 4, 5:
 			if d := b.begin(key, now); d != nil {

@@ -49,7 +49,7 @@ func (w *world) join(flow uint64, leftover []byte) *net.TCPConn {
 	}
 	u := newUpstream(w.t)
 	var err error
-	w.do(func(e *Engine) { err = e.Join(flow, u.fd, leftover) })
+	w.do(func(e *Engine) { err = e.Join(flow, u.fd, leftover, 0) })
 	if err != nil {
 		w.t.Fatalf("Join: %s", err)
 	}

@@ -36,10 +36,12 @@ const (
 type Event struct {
 	Flow                 uint64
 	BytesUp, BytesDown   uint64
+	Note, Microseconds   uint64 // of Closed
 	Kind                 uint32
 	Error                int32
 	SourcePort, DestPort uint16
 	Family, Protocol     uint8
+	Standing             bool // of Closed: by a standing decision
 	Source, Destination  [16]byte
 }
 

@@ -33,6 +33,7 @@ class FakeLibrary:
     @ivar events: those that wait to be drained.
     @ivar dialEnds: by a flow's id: how its dial ended, as the fields of C{struct ns_dialled}
         but C{length}, and what was received.
+    @ivar flows: what C{ns_flows} lists, as fields of C{struct ns_flow}, by ascending ids.
     @ivar stood: the records that wait, as fields of C{struct ns_stood}.
     @ivar received: the batches that wait for the services.
     @ivar name: what C{ns_name} finds.
@@ -43,6 +44,7 @@ class FakeLibrary:
         self.results: dict[str, Any] = {"ns_open": HANDLE, "ns_event_fd": EVENT_FD}
         self.events: list[dict[str, Any]] = []
         self.dialEnds: dict[int, tuple[dict[str, int], bytes]] = {}
+        self.flows: list[dict[str, Any]] = []
         self.stood: list[dict[str, int]] = []
         self.received: list[bytes] = []
         self.name = b"", False
@@ -68,12 +70,16 @@ class FakeLibrary:
         batch, self.events = self.events[:capacity], self.events[capacity:]
         for index, event in enumerate(batch):
             array[index] = abi.ns_event()
-            for name, value in event.items():
-                if isinstance(value, bytes):
-                    getattr(array[index], name)[: len(value)] = value
-                else:
-                    setattr(array[index], name, value)
+            _fill(array[index], event)
         return len(batch)
+
+    def ns_flows(self, handle: int, after: int, array: Any, capacity: int) -> int:
+        """List them."""
+        self.calls.append(("ns_flows", handle, after, capacity))
+        page = [each for each in self.flows if each["flow"] > after][:capacity]
+        for index, flow in enumerate(page):
+            _fill(array[index], flow)
+        return len(page)
 
     def ns_receive(self, handle: int, buffer: Any, capacity: int) -> int:
         """Move a batch."""
@@ -114,6 +120,14 @@ class FakeLibrary:
     def named(self, name: str) -> list[tuple[Any, ...]]:
         """The arguments of all calls of one function."""
         return [call[1:] for call in self.calls if call[0] == name]
+
+
+def _fill(structure: Any, fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        if isinstance(value, bytes):
+            getattr(structure, name)[: len(value)] = value
+        else:
+            setattr(structure, name, value)
 
 
 @implementer(IFlowHandler)

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from nanotun.engine import abi
 from nanotun.errors import EngineError
-from nanotun.flow import CrowdKind, NotHttp, Refusal, Stats
+from nanotun.flow import CrowdKind, FlowState, NotHttp, Refusal, Stats
 from nanotun.interfaces import LegKind
 
 HEADER = os.path.join(os.path.dirname(os.path.dirname(abi.__file__)), "..", "netstack/netstack.h")
@@ -38,6 +38,7 @@ POINTERS = {
     "uint32_t": ctypes.POINTER(ctypes.c_uint32),
     "uint64_t": ctypes.POINTER(ctypes.c_uint64),
     "struct ns_config": ctypes.POINTER(abi.ns_config),
+    "struct ns_flow": ctypes.POINTER(abi.ns_flow),
     "struct ns_event": ctypes.POINTER(abi.ns_event),
     "struct ns_datagram": ctypes.POINTER(abi.ns_datagram),
     "struct ns_stats": ctypes.POINTER(abi.ns_stats),
@@ -89,6 +90,15 @@ class HeaderTests(SynchronousTestCase):
             dict(re.findall(r"#define (NS_REFUSE_\w+) (\d+)", self.header)),
         )
 
+    def test_states(self) -> None:
+        """
+        L{FlowState} has the header's states.
+        """
+        self.assertEqual(
+            {f"NS_FLOW_{each.name}": str(each.value) for each in FlowState},
+            dict(re.findall(r"#define (NS_FLOW_\w+) (\d+)", self.header)),
+        )
+
     def test_notHttp(self) -> None:
         """
         L{NotHttp} has the header's reasons.
@@ -114,7 +124,15 @@ class HeaderTests(SynchronousTestCase):
         structures = re.findall(r"struct (\w+) \{(.*?)\};", self.header, flags=re.DOTALL)
         self.assertEqual(
             {name for name, _ in structures},
-            {"ns_config", "ns_event", "ns_datagram", "ns_dialled", "ns_stood", "ns_stats"},
+            {
+                "ns_config",
+                "ns_event",
+                "ns_flow",
+                "ns_datagram",
+                "ns_dialled",
+                "ns_stood",
+                "ns_stats",
+            },
         )
         for name, body in structures:
             expected = []
@@ -178,9 +196,28 @@ class EventTests(SynchronousTestCase):
         event.destination[:] = range(16, 32)
         self.assertEqual(
             buffer.unpack(2)[1],
-            (1, 2, 3, 4, 5, 6, 7, 8, 9, bytes(range(16)), bytes(range(16, 32))),
+            (*range(1, 13), bytes(range(16)), bytes(range(16, 32))),
         )
+        self.assertEqual(names[abi.EVENT_KIND], "kind")
         self.assertEqual(buffer.unpack(0), [])
+
+
+class ListedTests(SynchronousTestCase):
+    """
+    Tests for L{abi.FLOW}.
+    """
+
+    def test_sameLayout(self) -> None:
+        """
+        It reads each field of L{abi.ns_flow}.
+        """
+        flow = abi.ns_flow(*range(1, 12))
+        flow.source[:] = range(16)
+        flow.destination[:] = range(16, 32)
+        self.assertEqual(
+            abi.FLOW.unpack(bytes(flow)),
+            (*range(1, 12), bytes(range(16)), bytes(range(16, 32))),
+        )
 
 
 class DatagramTests(SynchronousTestCase):

@@ -30,10 +30,12 @@ class ConnectionTests(EngineCase):
 
     def test_join(self) -> None:
         """
-        A join passes the fd and the leftover.
+        A join passes the fd, the leftover and the note.
         """
-        self.assertTrue(self.request.join(5, b"hello"))
-        self.assertEqual(self.library.named("ns_join"), [(HANDLE, 1, 5, b"hello", 5, None, None)])
+        self.assertTrue(self.request.join(5, b"hello", note=2**63))
+        self.assertEqual(
+            self.library.named("ns_join"), [(HANDLE, 1, 5, b"hello", 5, None, None, 2**63)]
+        )
 
     def test_joinInAbsoluteForm(self) -> None:
         """
@@ -44,8 +46,8 @@ class ConnectionTests(EngineCase):
         self.assertEqual(
             self.library.named("ns_join"),
             [
-                (HANDLE, 1, 5, b"", 0, b"h.example", b"Basic dTpw"),
-                (HANDLE, 2, 6, b"", 0, b"[2001:db8::1]", b""),
+                (HANDLE, 1, 5, b"", 0, b"h.example", b"Basic dTpw", 0),
+                (HANDLE, 2, 6, b"", 0, b"[2001:db8::1]", b"", 0),
             ],
         )
 
@@ -201,15 +203,15 @@ class DatagramTests(EngineCase):
     def test_attach(self) -> None:
         """
         An association that is gone, or busy with the same query, is told apart from
-        one that takes the flow.
+        one that takes the flow; the note is passed.
         """
         self.library.results["ns_attach"] = [-errno.EBADF, -errno.EEXIST, 0]
         self.assertFalse(self.request.attach(7))
         self.assertFalse(self.request.attach(8))
-        self.assertTrue(self.request.attach(9))
+        self.assertTrue(self.request.attach(9, note=12))
         self.assertEqual(
             self.library.named("ns_attach"),
-            [(HANDLE, 1, 7, None), (HANDLE, 1, 8, None), (HANDLE, 1, 9, None)],
+            [(HANDLE, 1, 7, None, 0), (HANDLE, 1, 8, None, 0), (HANDLE, 1, 9, None, 12)],
         )
 
     def test_attachErrors(self) -> None:

@@ -63,16 +63,16 @@ class DialTests(DialCase):
 
     def test_dial(self) -> None:
         """
-        A dial passes the course, which is told once, the flow's own bytes, and a connection that
-        waited.
+        A dial passes the course, which is told once, the flow's own bytes, a connection that
+        waited, and the note.
         """
-        self.request.dial(PLAN)
+        self.request.dial(PLAN, 12)
         self.second.dial(PLAN._replace(fd=5, first=1))
         self.assertEqual(
             self.library.named("ns_dial"),
             [
-                (HANDLE, 1, 9, -1, 0, PLAN.request, 7),
-                (HANDLE, 2, 9, 5, 1, PLAN.request, 7),
+                (HANDLE, 1, 9, -1, 0, PLAN.request, 7, 12),
+                (HANDLE, 2, 9, 5, 1, PLAN.request, 7, 0),
             ],
         )
         self.assertEqual(len(self.library.named("ns_course")), 1)
@@ -252,8 +252,8 @@ class StandTests(DialCase):
 
     def test_stand(self) -> None:
         """
-        A standing decision passes where it is about, for whose flows, the plan, and for how many
-        milliseconds it is valid.
+        A standing decision passes where it is about, for whose flows, the plan, for how many
+        milliseconds it is valid, and the note.
         """
         verifyObject(IPacketEngine, self.engine)
         for host, ours, seconds, expected in (
@@ -262,7 +262,7 @@ class StandTests(DialCase):
             ("192.0.2.7", True, 0.0001, 1),
             ("192.0.2.7", True, 1e9, 0xFFFFFFFF),
         ):
-            number = self.engine.stand(Endpoint(host, 443), ours, self.plan, seconds)
+            number = self.engine.stand(Endpoint(host, 443), ours, self.plan, seconds, 12)
             self.assertEqual(number, 70)
             handle, to, *rest = self.library.named("ns_stand")[-1]
             self.assertEqual((handle, to.destination_port), (HANDLE, 443))
@@ -272,7 +272,7 @@ class StandTests(DialCase):
                 self.assertEqual(packed, bytes.fromhex("20010db8") + bytes(11) + b"\7")
             else:
                 self.assertEqual(packed, bytes((192, 0, 2, 7)) + bytes(12))
-            self.assertEqual(rest, [ours, 9, PLAN.request, 7, expected])
+            self.assertEqual(rest, [ours, 9, PLAN.request, 7, expected, 12])
 
     def test_standFails(self) -> None:
         """

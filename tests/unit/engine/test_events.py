@@ -41,17 +41,20 @@ class EventTests(EngineCase):
 
     def test_others(self) -> None:
         """
-        The end of a flow arrives with its error and bytes, and an abandoned flow with
-        its id.
+        The end of a flow arrives with its error, bytes, note and duration, and whether it was
+        one of a standing decision; an abandoned flow arrives with its id.
         """
         closed = {**request(3), "kind": abi.NS_EVENT_CLOSED, "error": errno.EPIPE}
         self.readEvents(
             {"kind": abi.NS_EVENT_ABANDONED, "flow": 1},
-            {**closed, "bytes_up": 5, "bytes_down": 6},
+            {**closed, "bytes_up": 5, "bytes_down": 6, "note": 2**63, "microseconds": 1_500_000},
+            {**closed, "flow": 4, "protocol": 17, "standing": 1},
         )
         self.assertEqual(self.handler.abandoned, [1])
-        (end,) = self.handler.ends
-        self.assertEqual((end.flow.id, end.error, end.bytesUp, end.bytesDown), (3, 32, 5, 6))
+        first, second = self.handler.ends
+        self.assertEqual((first.flow.id, *first[1:]), (3, 32, 5, 6, 2**63, 1.5, False))
+        self.assertEqual((second.flow.id, second.flow.protocol), (4, Protocol.UDP))
+        self.assertIs(second.standing, True)
 
     def test_notHttp(self) -> None:
         """
