@@ -49,6 +49,9 @@ _nanotun() {
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
+                '--flow-log=[SQLite file that keeps the flows that have ended; '\'''\'' for none]:FILE:_files' \
+                '--flow-log-days=[how long flowLog keeps each flow, 1 to 3650 days \[default\: 30\]]:DAYS:' \
+                '--flow-log-size=[how large flowLog may become, 1MiB to 1TiB \[default\: 256MiB\]]:SIZE:' \
                 '--help[Display this help and exit.]' \
                 '--hosts[whether the relay answers by /etc/hosts \[default\: false\]]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
@@ -56,10 +59,12 @@ _nanotun() {
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
+                '--log-flows[log a line for each flow that has ended \[default\: false\]]' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
                 '--logfile=[log to this file in the place of stderr]:VALUE:' \
                 '-l[log to this file in the place of stderr]:VALUE:' \
+                '--metrics=[address at which Prometheus gets metrics, such as 127.0.0.1\:9198; '\'''\'' for none]:HOST\:PORT:' \
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
                 '--no-auto-route[change no route, whatever the configuration file says]' \
                 '--no-dns-cache[the same as --dns-cache=false]' \
@@ -68,6 +73,7 @@ _nanotun() {
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-hosts[the same as --hosts=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-log-flows[the same as --log-flows=false]' \
                 '--no-rebind-protection[the same as --rebind-protection=false]' \
                 '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
@@ -120,6 +126,9 @@ _nanotun() {
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
+                '--flow-log=[SQLite file that keeps the flows that have ended; '\'''\'' for none]:FILE:_files' \
+                '--flow-log-days=[how long flowLog keeps each flow, 1 to 3650 days \[default\: 30\]]:DAYS:' \
+                '--flow-log-size=[how large flowLog may become, 1MiB to 1TiB \[default\: 256MiB\]]:SIZE:' \
                 '--help[Display this help and exit.]' \
                 '--hosts[whether the relay answers by /etc/hosts \[default\: false\]]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
@@ -127,8 +136,10 @@ _nanotun() {
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
+                '--log-flows[log a line for each flow that has ended \[default\: false\]]' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
+                '--metrics=[address at which Prometheus gets metrics, such as 127.0.0.1\:9198; '\'''\'' for none]:HOST\:PORT:' \
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
                 '--no-auto-route[change no route, whatever the configuration file says]' \
                 '--no-dns-cache[the same as --dns-cache=false]' \
@@ -137,6 +148,7 @@ _nanotun() {
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-hosts[the same as --hosts=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-log-flows[the same as --log-flows=false]' \
                 '--no-rebind-protection[the same as --rebind-protection=false]' \
                 '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
@@ -278,6 +290,9 @@ _nanotun() {
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
+                '--flow-log=[SQLite file that keeps the flows that have ended; '\'''\'' for none]:FILE:_files' \
+                '--flow-log-days=[how long flowLog keeps each flow, 1 to 3650 days \[default\: 30\]]:DAYS:' \
+                '--flow-log-size=[how large flowLog may become, 1MiB to 1TiB \[default\: 256MiB\]]:SIZE:' \
                 '--from=[source address, for the flow of another machine]:VALUE:' \
                 '--help[Display this help and exit.]' \
                 '--hosts[whether the relay answers by /etc/hosts \[default\: false\]]' \
@@ -287,8 +302,10 @@ _nanotun() {
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
+                '--log-flows[log a line for each flow that has ended \[default\: false\]]' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
+                '--metrics=[address at which Prometheus gets metrics, such as 127.0.0.1\:9198; '\'''\'' for none]:HOST\:PORT:' \
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
                 '--name=[host name that is known of an address, for rules about names]:VALUE:' \
                 '--no-auto-route[change no route, whatever the configuration file says]' \
@@ -298,6 +315,7 @@ _nanotun() {
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-hosts[the same as --hosts=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-log-flows[the same as --log-flows=false]' \
                 '--no-rebind-protection[the same as --rebind-protection=false]' \
                 '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
@@ -359,6 +377,9 @@ _nanotun() {
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
+                '--flow-log=[SQLite file that keeps the flows that have ended; '\'''\'' for none]:FILE:_files' \
+                '--flow-log-days=[how long flowLog keeps each flow, 1 to 3650 days \[default\: 30\]]:DAYS:' \
+                '--flow-log-size=[how large flowLog may become, 1MiB to 1TiB \[default\: 256MiB\]]:SIZE:' \
                 '--help[Display this help and exit.]' \
                 '--hosts[whether the relay answers by /etc/hosts \[default\: false\]]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
@@ -367,8 +388,10 @@ _nanotun() {
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
+                '--log-flows[log a line for each flow that has ended \[default\: false\]]' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
+                '--metrics=[address at which Prometheus gets metrics, such as 127.0.0.1\:9198; '\'''\'' for none]:HOST\:PORT:' \
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
                 '--no-auto-route[change no route, whatever the configuration file says]' \
                 '--no-dns-cache[the same as --dns-cache=false]' \
@@ -377,6 +400,7 @@ _nanotun() {
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-hosts[the same as --hosts=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-log-flows[the same as --log-flows=false]' \
                 '--no-rebind-protection[the same as --rebind-protection=false]' \
                 '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \
@@ -427,6 +451,9 @@ _nanotun() {
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '--exclude-refresh=[how often the table of excluded processes is rebuilt, 1s to 1h \[default\: 15s\]]:DURATION:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
+                '--flow-log=[SQLite file that keeps the flows that have ended; '\'''\'' for none]:FILE:_files' \
+                '--flow-log-days=[how long flowLog keeps each flow, 1 to 3650 days \[default\: 30\]]:DAYS:' \
+                '--flow-log-size=[how large flowLog may become, 1MiB to 1TiB \[default\: 256MiB\]]:SIZE:' \
                 '--help[Display this help and exit.]' \
                 '--hosts[whether the relay answers by /etc/hosts \[default\: false\]]' \
                 '--ipv6=[IPv6 under autoDefaultRoute\: capture, block (unreachable) or auto (capture where the machine has it) \[default\: auto\]]:MODE:(auto capture block)' \
@@ -434,8 +461,10 @@ _nanotun() {
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
                 '--lan-only-ports=[ports for local networks only (file shares, mDNS), refused elsewhere; '\'''\'' for none \[default\: tcp\:139,tcp\:445,udp\:137,udp\:138,udp\:445,udp\:5353\]]:PORTS:' \
                 '--log-dir=[directory of the log files; '\'''\'' for none \[default\: logs\]]:DIR:_files -/' \
+                '--log-flows[log a line for each flow that has ended \[default\: false\]]' \
                 '--log-format=[log lines\: text, or json (one object a line) \[default\: text\]]:FORMAT:(text json)' \
                 '--log-level=[what to log\: debug, info, warn or error \[default\: info\]]:LEVEL:(debug info warn error)' \
+                '--metrics=[address at which Prometheus gets metrics, such as 127.0.0.1\:9198; '\'''\'' for none]:HOST\:PORT:' \
                 '--mtu=[MTU of the TUN device, 1280 to 65535 \[default\: 1500\]]:BYTES:' \
                 '--no-auto-route[change no route, whatever the configuration file says]' \
                 '--no-dns-cache[the same as --dns-cache=false]' \
@@ -444,6 +473,7 @@ _nanotun() {
                 '--no-exclude-children[the same as --exclude-children=false]' \
                 '--no-hosts[the same as --hosts=false]' \
                 '--no-kill-switch[the same as --kill-switch=false]' \
+                '--no-log-flows[the same as --log-flows=false]' \
                 '--no-rebind-protection[the same as --rebind-protection=false]' \
                 '--no-sniff[the same as --sniff=false]' \
                 '--offload=[segmentation offload\: auto (try it at start), on or off \[default\: auto\]]:MODE:(auto on off)' \

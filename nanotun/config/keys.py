@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from nanotun.config import values
 from nanotun.config.dnskeys import DNSSettings
 from nanotun.config.entry import REFUSED, InRun, keysOf, setting
+from nanotun.config.observedkeys import ObservedSettings
 from nanotun.config.proxykeys import ProxySettings
 from nanotun.config.rulekeys import RuleSettings
 from nanotun.config.scriptkeys import ScriptSettings
@@ -206,6 +207,7 @@ class Settings(
     ScriptSettings,
     RouteSettings,
     DaemonSettings,
+    ObservedSettings,
 ):
     """The whole configuration, checked; the names are those of the file."""
 
@@ -214,7 +216,7 @@ class Settings(
 GROUPS: tuple[type, ...] = Settings.__bases__
 
 #: What the help calls each; some share a line, or it would not fit a screen.
-TITLES = ("proxy", "device", "DNS", "rules", "rules", "rules", "general")
+TITLES = ("proxy", "device", "DNS", "rules", "rules", "rules", "general", "general")
 
 #: Every setting by its name, in the order of the sample file.
 KEYS = {key.name: key for group in GROUPS for key in keysOf(group)}

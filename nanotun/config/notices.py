@@ -126,6 +126,17 @@ def unguarded(settings: Settings) -> tuple[str, ...]:
     )
 
 
+def metricsShown(settings: Settings) -> tuple[str, ...]:
+    """A sentence for those who have metrics where other machines can ask for them."""
+    metrics = settings.metrics
+    if metrics is None or ip_address(metrics.host).is_loopback:
+        return ()
+    return (
+        f"Other machines may get at the metrics at {metrics}, where the token that keeps them "
+        "away is sent in the clear; listen at 127.0.0.1 unless the network between is your own.",
+    )
+
+
 def namesInClear(settings: Settings) -> tuple[str, ...]:
     """
     A sentence for who sends the whole machine's traffic, or some of it, through a proxy, but

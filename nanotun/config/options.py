@@ -25,6 +25,7 @@ from nanotun.config.file import Given, parseFile
 from nanotun.config.keys import KEYS
 from nanotun.config.notices import (
     fakesUnused,
+    metricsShown,
     serversExcluded,
     systemThroughProxy,
     unguarded,
@@ -244,6 +245,7 @@ class Options(ArrangedOptions):
             systemThroughProxy,
             fakesUnused,
             unguarded,
+            metricsShown,
             neverUsed,
             neverMatch,
         )

@@ -8,8 +8,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection
+from ipaddress import ip_address
 
 from nanotun.errors import ConfigError, EntryError
+from nanotun.flow import Endpoint
 from nanotun.interfaces import ProxyURL
 from nanotun.upstream.schemes.table import parseProxyURL
 
@@ -18,6 +20,9 @@ PROXY_LIMIT = 16  #: Proxies; each is checked, and no flow tries more than two.
 
 #: What errors repeat of a word that is wrong: anything else may be a URL with its password.
 WORD = re.compile("[A-Za-z0-9_-]{1,40}")
+
+#: Bytes by the unit of a size.
+_SIZES = {unit: 1 << 10 * power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), 1)}
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -34,6 +39,19 @@ def parseDuration(text: str) -> float:
     return sum(
         float(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9.]+)(ms|s|m|h)", text)
     )
+
+
+def parseSize(text: str) -> int:
+    """
+    Parse a size such as C{512KiB} or C{2 GiB}.
+
+    @return: bytes.
+    @raise ValueError: for anything else, a bare number included.
+    """
+    found = re.fullmatch(r"([0-9]{1,9}) ?(KiB|MiB|GiB|TiB)", text)
+    if found is None:
+        raise ValueError("not a size")
+    return int(found[1]) * _SIZES[found[2]]
 
 
 def shown(value: object) -> str:
@@ -144,6 +162,47 @@ def duration(lowest: str, highest: str, examples: str) -> Callable[[object], flo
     return check
 
 
+def size(lowest: str, highest: str, examples: str) -> Callable[[object], int]:
+    """
+    A size in the notation of L{parseSize}; the check returns bytes.
+
+    @param lowest: the smallest one that is allowed, in the same notation.
+    @param highest: the largest one.
+    @param examples: for the error.
+    """
+    least, most = parseSize(lowest), parseSize(highest)
+
+    def check(value: object) -> int:
+        try:
+            found = parseSize(value) if isinstance(value, str) else -1
+        except ValueError:
+            found = -1
+        if not least <= found <= most:
+            raise ConfigError(
+                f"must be a size from {lowest} to {highest}, such as {examples}, not {shown(value)}"
+            )
+        return found
+
+    return check
+
+
+def listening(value: object) -> Endpoint | None:
+    """A literal address and a port to listen at; L{None} for the empty string."""
+    if value == "":
+        return None
+    rule = "must be an address and a port, such as 127.0.0.1:9198 or '[::1]:9198', or '' for none"
+    found = re.fullmatch(r"(?:\[([^\]]+)\]|([^:]+)):([0-9]{1,5})", str(value))
+    try:
+        if found is None or not 1 <= int(found[3]) <= 65535:
+            raise ValueError
+        host = ip_address(found[1] or found[2])
+        if (host.version == 6) != bool(found[1]):
+            raise ValueError
+    except ValueError:
+        raise ConfigError(f"{rule}, not {shown(value)}") from None
+    return Endpoint(str(host), int(found[3]))
+
+
 def tunName(value: object) -> str:
     """The name of a network interface."""
     # Linux, dev_valid_name().  A '%' would make the kernel choose a number.  The rest is
@@ -183,6 +242,15 @@ def wholePath(value: object) -> str:
     """The absolute path of a directory."""
     if not isinstance(value, str) or "\0" in value or not value.startswith("/"):
         raise ConfigError(f"must be a directory's path that begins with /, not {shown(value)}")
+    return value
+
+
+def wholeFile(value: object) -> str:
+    """The absolute path of a file, or the empty string."""
+    if not isinstance(value, str) or "\0" in value or (value and not value.startswith("/")):
+        raise ConfigError(
+            f"must be a file's path that begins with /, or '' for none, not {shown(value)}"
+        )
     return value
 
 

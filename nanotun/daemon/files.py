@@ -81,6 +81,7 @@ def pathsOf(
     made = [twistd.get("pidfile"), None if logfile == "-" else logfile]
     if settings.dnsMode == "fake-ip":
         made.append(settings.dnsStateFile)
+    made.append(settings.flowLog)
     # Each is created, moved or removed, which takes the right to write to its directory.
     written.update(os.path.dirname(os.path.abspath(path)) for path in made if path)
     return read, written

@@ -127,8 +127,8 @@ def needed(
      - NET_ADMIN: the device, marks, routes, rules and firewalls.
      - NET_RAW: iptables, where a machine has no nft.
      - SYS_PTRACE, DAC_READ_SEARCH: reading C{/proc/PID/fd} to find whose a socket is; for
-       rules about processes, for a script, and for the SSH servers whose answers keep their
-       routes.
+       rules about processes, for a script, for C{flowLog}, and for the SSH servers whose
+       answers keep their routes.
      - DAC_OVERRIDE: files whose modes deny them to root.
 
     @param owners: whether flows' processes are looked for.
@@ -139,7 +139,7 @@ def needed(
     if settings.autoDefaultRoute or leftovers:
         names.add("NET_RAW")
     # The next version of a script may need processes, though this one does not.
-    if owners or settings.autoDefaultRoute or settings.script:
+    if owners or settings.autoDefaultRoute or settings.script or settings.flowLog:
         names |= SEARCHING
     if foreign:
         names.add("DAC_OVERRIDE")

@@ -31,6 +31,10 @@ RESTART = {
     "killSwitch",
     "onlyProcesses",
     "runDir",
+    "flowLog",
+    "flowLogSize",
+    "flowLogDays",
+    "metrics",
 }
 LIVE = KEYS.keys() - RESTART
 ROUTED = {"dns", "excludedProcesses", "lan"}

@@ -11,6 +11,7 @@ from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
 from nanotun.config.notices import (
     fakesUnused,
+    metricsShown,
     namesInClear,
     serversExcluded,
     systemThroughProxy,
@@ -33,6 +34,18 @@ def settings(**values: object) -> Settings:
     """Settings as from a file."""
     given = {"proxy": "h", **values}
     return makeSettings({key: Given(value, key) for key, value in given.items()}, {}, "file")
+
+
+class MetricsShownTests(SynchronousTestCase):
+    """L{metricsShown}."""
+
+    def test_shown(self) -> None:
+        """Only metrics where other machines can ask for them have a sentence."""
+        for value in ("", "127.0.0.1:9198", "127.0.0.9:9198", "[::1]:9198"):
+            self.assertEqual(metricsShown(settings(metrics=value)), ())
+        for value in ("0.0.0.0:9198", "[::]:9198", "192.0.2.1:9198"):
+            (notice,) = metricsShown(settings(metrics=value))
+            self.assertIn(f"the metrics at {value}, where the token", notice)
 
 
 class UnmetNeedsTests(SynchronousTestCase):

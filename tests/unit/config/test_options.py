@@ -116,7 +116,7 @@ class OptionsTests(FileCase):
     def test_switch(self) -> None:
         """Each setting that is true or false has every form of a switch, and wins over the file."""
         switches = [key for key in KEYS.values() if key.switch]
-        self.assertEqual(len(switches), 9)
+        self.assertEqual(len(switches), 10)
         for key in switches:
             on, off = f"--{key.flag}", f"--no-{key.flag}"
             for flags, expected in (

@@ -12,7 +12,7 @@ from nanotun.config.keys import KEYS
 from nanotun.config.selectors import selectors
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.errors import ConfigError, EntryError, WrongOption
-from nanotun.flow import Protocol
+from nanotun.flow import Endpoint, Protocol
 from nanotun.interfaces import DnsServer, ProxyURL
 from nanotun.upstream.schemes.direct import DIRECT
 from nanotun.upstream.schemes.socks5 import SOCKS5
@@ -99,6 +99,11 @@ class SettingsTests(SynchronousTestCase):
                 logLevel="info",
                 logDir="logs",
                 logFormat="text",
+                logFlows=False,
+                flowLog="",
+                flowLogSize=256 << 20,
+                flowLogDays=30,
+                metrics=None,
             ),
         )
 
@@ -165,6 +170,15 @@ class SettingsTests(SynchronousTestCase):
             "scriptTimeout: 2m": 120.0,
             "scriptError: rules": "rules",
             "reloadFlows: judge": "judge",
+            "logFlows: true": True,
+            "flowLog: /var/lib/nanotun/flows.db": "/var/lib/nanotun/flows.db",
+            "flowLogSize: 1MiB": 1 << 20,
+            "flowLogSize: 1 TiB": 1 << 40,
+            "flowLogDays: 1": 1,
+            "flowLogDays: 3650": 3650,
+            "metrics: ''": None,
+            "metrics: 127.0.0.1:9198": Endpoint("127.0.0.1", 9198),
+            "metrics: '[0::1]:1'": Endpoint("::1", 1),
             "onlyProcesses: uid:5, cgroup:/a, unit:b.slice": selectors(
                 "uid:5,cgroup:/a,unit:b.slice"
             ),
@@ -221,6 +235,19 @@ class SettingsTests(SynchronousTestCase):
             "scriptError: rule": "reject or rules, not 'rule' (did you mean rules?)",
             "countryFile: 5": "a file's path, or '' for none, not 5",
             "reloadFlows: end": "keep or judge, not 'end'",
+            "flowLog: flows.db": "a file's path that begins with /, or '' for none, not 'flows.db'",
+            "flowLogSize: 1023KiB": "a size from 1MiB to 1TiB, such as 256MiB or 2GiB, not '1023",
+            "flowLogSize: 1025GiB": "from 1MiB to 1TiB",
+            "flowLogSize: 256": "a size",
+            "flowLogSize: 256 MB": "a size",
+            "flowLogDays: 0": "a whole number of days from 1 to 3650, not 0",
+            "metrics: 9198": "an address and a port, such as 127.0.0.1:9198 or '[::1]:9198'",
+            "metrics: localhost:9198": "not 'localhost:9198'",
+            "metrics: 127.0.0.1": "not '127.0.0.1'",
+            "metrics: 127.0.0.1:0": "not '127.0.0.1:0'",
+            "metrics: 127.0.0.1:65536": "not '127.0.0.1:65536'",
+            "metrics: '::1:9198'": "not '::1:9198'",
+            "metrics: '[127.0.0.1]:9198'": "not '[127.0.0.1]:9198'",
             "onlyProcesses: [uid:ann, firefox]": "users, control groups or units (uid:N, uid:USER, "
             "cgroup:/PATH or unit:NAME.service), which the kernel can tell apart, not 'firefox'; "
             "for a program set default: direct and write the rule {to: proxy, processes: "

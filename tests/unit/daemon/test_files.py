@@ -132,6 +132,11 @@ class PathsTests(SynchronousTestCase):
         self.assertLessEqual({"/p/word", "/c/a.pem"}, read)
         self.assertIn("/s/sock", written)
 
+    def test_flowLog(self) -> None:
+        """So is the directory of the record of flows."""
+        _, written = pathsOf(replace(SETTINGS, flowLog="/var/lib/nanotun/flows.db"), {}, None)
+        self.assertIn("/var/lib/nanotun", written)
+
     def test_authorities(self) -> None:
         """So are the authorities of DNS servers."""
         servers = (DnsServer("tls", "1.1.1.1", 853, ca="/c/a.pem"), *SETTINGS.dns)

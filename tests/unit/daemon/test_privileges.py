@@ -17,6 +17,7 @@ from zope.interface.verify import verifyObject
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
 from nanotun.daemon.privileges import CAPABILITIES, Privileges, needed
+from nanotun.flow import Endpoint
 from nanotun.interfaces import IPart
 from nanotun.log.format import formatText
 
@@ -70,11 +71,15 @@ class NeededTests(SynchronousTestCase):
     def test_needed(self) -> None:
         """A daemon keeps the capabilities that its settings need, and no others."""
         routes = replace(SETTINGS, autoDefaultRoute=True)
+        logged = replace(SETTINGS, flowLog="/var/lib/nanotun/flows.db")
+        told = replace(SETTINGS, logFlows=True, metrics=Endpoint("127.0.0.1", 9198))
         for settings, owners, foreign, expected in (
             (SETTINGS, False, False, set()),
             (SETTINGS, False, True, {"DAC_OVERRIDE"}),
             (SETTINGS, True, False, {"SYS_PTRACE", "DAC_READ_SEARCH"}),
             (routes, False, False, {"NET_RAW", "SYS_PTRACE", "DAC_READ_SEARCH"}),
+            (logged, False, False, {"SYS_PTRACE", "DAC_READ_SEARCH"}),
+            (told, False, False, set()),
         ):
             self.assertEqual(needed(settings, owners, foreign), expected | {"NET_ADMIN"})
         self.assertEqual(needed(SETTINGS, False, False, True), {"NET_ADMIN", "NET_RAW"})

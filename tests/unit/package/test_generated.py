@@ -209,7 +209,10 @@ class CompletionTests(SynchronousTestCase):
 
     def test_bashOptions(self) -> None:
         """After a word its own options are offered."""
-        self.assertEqual(self.bash("start", "--log-"), ["--log-dir", "--log-format", "--log-level"])
+        self.assertEqual(
+            self.bash("start", "--log-"),
+            ["--log-dir", "--log-flows", "--log-format", "--log-level"],
+        )
         self.assertEqual(self.bash("stop", "--log-"), [])
 
     def test_bashValues(self) -> None:
@@ -250,7 +253,8 @@ class CompletionTests(SynchronousTestCase):
         """fish offers words, options and values."""
         self.assertEqual(self.fish("nanotun st"), ["start", "stop"])
         self.assertEqual(
-            self.fish("nanotun start --log-"), ["--log-dir", "--log-format", "--log-level"]
+            self.fish("nanotun start --log-"),
+            ["--log-dir", "--log-flows", "--log-format", "--log-level"],
         )
         self.assertEqual(self.fish("nanotun start --log-format j"), ["json"])
         self.assertEqual(self.fish("nanotun stop --log-"), [])
