@@ -136,6 +136,27 @@ class Owner(NamedTuple):
     whole: bool = True
 
 
+class Note(NamedTuple):
+    """
+    What is told of a flow that has been decided.  Many flows share one.
+
+    @ivar rule: see L{Decision}, likewise C{name} and C{reason}.
+    @ivar upstream: the name of the upstream that it leaves by, C{proxy} and C{direct} among
+        them; empty for what is served.
+    @ivar by: that upstream's URL, or those of a group, without passwords; empty for what is
+        served.
+    @ivar owner: the flow's process, if a rule needed it, or it was found since.
+    """
+
+    verdict: Verdict
+    rule: str
+    upstream: str
+    by: str
+    name: str = ""
+    reason: str = ""
+    owner: Owner | None = None
+
+
 class Known(NamedTuple):
     """
     What is known of the names that an app may have got an address for.

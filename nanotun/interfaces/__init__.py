@@ -29,6 +29,7 @@ from nanotun.interfaces.engine import (
 )
 from nanotun.interfaces.names import INames
 from nanotun.interfaces.nameserver import DnsServer
+from nanotun.interfaces.observing import IEndObserver
 from nanotun.interfaces.part import IPart
 from nanotun.interfaces.policy import IJudge, IOwners, Sniff
 from nanotun.interfaces.scheme import (
@@ -72,6 +73,7 @@ __all__ = [
     "IAssociateHandshake",
     "IDatagramFlowRequest",
     "IDialOutcomes",
+    "IEndObserver",
     "IFlowHandler",
     "IFlowRequest",
     "IGateway",
