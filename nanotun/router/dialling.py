@@ -97,6 +97,7 @@ class Dialling:
         self._names = names
         self._countsFlows = bool(names.followsFlows)
         self._following = following
+        self._tally = tally
         self._plainHttp = plainHttp
         self._trouble = trouble
         self._said = said
@@ -249,7 +250,7 @@ class Dialling:
             return
         if joined:
             self._isJoined(pending, "general")
-        elif self._following.logFlows:
+        elif self._tally.debug:
             self._log.debug("Flow {flow} was gone already", flow=request.flow.id)
 
     def _isJoined(self, pending: PendingFlow, path: str) -> None:
@@ -277,7 +278,7 @@ class Dialling:
             refusal = REFUSALS.get(type(error), refusal)
             if error.news:
                 self._said.report(str(error))
-            elif self._following.logFlows:
+            elif self._tally.debug:
                 self._log.debug("Flow {flow}: {error}", flow=request.flow.id, error=str(error))
         else:
             self._trouble.report(str(error))

@@ -43,7 +43,6 @@ class Following:
     Follows the flows that were joined, and those of datagrams, if anybody wants to know what
     becomes of them.
 
-    @ivar logFlows: whether there is to be a line about the end of each.
     @param userName: a user's name, for the script.
     """
 
@@ -57,7 +56,6 @@ class Following:
         redirection: Redirection,
         userName: Callable[[int], str] = nameOf,
     ) -> None:
-        self.logFlows = False
         self._clock = clock
         self._engine = engine
         self._gateway = gateway
@@ -75,7 +73,7 @@ class Following:
     @property
     def wants(self) -> bool:
         """Whether the flows that are joined now are followed."""
-        return self.logFlows or self._judgesAgain or self._tells
+        return self._tally.debug or self._judgesAgain or self._tells
 
     @property
     def active(self) -> bool:
@@ -90,14 +88,14 @@ class Following:
         self,
         judge: IJudge,
         upstreams: IUpstreams,
-        logFlows: bool,
+        debug: bool,
         script: IScript | None,
         judgesAgain: bool,
     ) -> None:
         """
         Follow for other reasons, and other flows.
 
-        @param logFlows: whether each flow gets its debug lines.
+        @param debug: whether each flow gets its debug lines.
         @param script: is told how flows end; L{None} for none.
         @param judgesAgain: whether flows are judged again when there is another judge.  Those
             that have begun while this was so are judged by this one now, and end if it sends
@@ -106,7 +104,7 @@ class Following:
         self._judge = judge
         self._upstreams = upstreams
         self._script = script
-        self.logFlows = logFlows
+        self._tally.debug = debug
         self._judgesAgain = judgesAgain
         if judgesAgain:
             self._rejudging.begin(judge, upstreams, self._open.again())
@@ -132,7 +130,8 @@ class Following:
         self, flow: Flow, judge: IJudge, decision: Decision, upstream: IUpstream, way: Hashable
     ) -> None:
         if self.wants:
-            known = self._open.join(flow, decision, upstream, way, self.logFlows, self._tells)
+            logged = self._tally.debug
+            known = self._open.join(flow, decision, upstream, way, logged, self._tells)
             self._judgeLate(judge, known)
 
     def sent(self, flow: Flow, judge: IJudge, decision: Decision, upstream: IUpstream) -> None:

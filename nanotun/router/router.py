@@ -29,7 +29,6 @@ from nanotun.interfaces import (
     INames,
     IPacketEngine,
     IScript,
-    IUpstream,
     IUpstreams,
 )
 from nanotun.log.trouble import TroubleLog
@@ -77,7 +76,7 @@ class FlowRouter:
         engine: IPacketEngine,
         gateway: IGateway,
         clock: IReactorTime,
-        logFlows: bool,
+        debug: bool,
         names: INames,
         trouble: TroubleLog,
         script: IScript | None = None,
@@ -112,7 +111,7 @@ class FlowRouter:
         self.standingEnded = self.dialling.standing.ended
         self._engine = engine
         self._stopped = False
-        self.configure(judge, upstreams, logFlows, script, judgesAgain)
+        self.configure(judge, upstreams, debug, script, judgesAgain)
 
     @property
     def followsFlows(self) -> bool:
@@ -124,29 +123,24 @@ class FlowRouter:
         """How many flows have been joined."""
         return self.dialling.carried
 
-    @property
-    def logFlows(self) -> bool:
-        """Whether each flow gets debug lines, which cost more than half of what it does."""
-        return self._following.logFlows
-
     def configure(
         self,
         judge: IJudge,
         upstreams: IUpstreams,
-        logFlows: bool,
+        debug: bool,
         script: IScript | None = None,
         judgesAgain: bool = False,
     ) -> None:
         """
         Have new flows judged by another judge and taken to other upstreams.
 
-        @param script: see L{Following.configure}; likewise C{logFlows} and C{judgesAgain}.
+        @param script: see L{Following.configure}; likewise C{debug} and C{judgesAgain}.
         """
         self.withdraw()
         self.dialling.forgetUpstreams()
         self._judge = judge
         self._upstreams = upstreams
-        self._following.configure(judge, upstreams, logFlows, script, judgesAgain)
+        self._following.configure(judge, upstreams, debug, script, judgesAgain)
 
     def withdraw(self) -> None:
         """End all standing decisions, whenever something of theirs may have changed; cheap."""
@@ -184,7 +178,7 @@ class FlowRouter:
         if leadsOut(decision):
             self._dial(request, judge, decision)
         elif decision.verdict is Verdict.SERVE:
-            self._tellHalt(request.flow, decision)
+            self.tally.tellHalt(request.flow, decision)
             self._gateway.acceptStream(request, partial(openByRules, self))
         else:
             self._halt(request, decision)
@@ -208,7 +202,7 @@ class FlowRouter:
         if leadsOut(decision):
             self._send(request, judge, decision)
         elif decision.verdict is Verdict.SERVE:
-            self._tellHalt(request.flow, decision)
+            self.tally.tellHalt(request.flow, decision)
             request.serve()
         else:
             self._halt(request, decision)
@@ -217,7 +211,7 @@ class FlowRouter:
         """See L{IFlowHandler.flowAbandoned}."""
         if self._undecided.abandon(flowID):
             return
-        if self.dialling.abandoned(flowID) and self.logFlows:
+        if self.dialling.abandoned(flowID) and self.tally.debug:
             self._log.debug("Flow {flow} was given up by the app, or made way", flow=flowID)
 
     def flowLimitReached(self, limit: int) -> None:
@@ -268,7 +262,7 @@ class FlowRouter:
     def _dial(self, request: IFlowRequest, judge: IJudge, decision: Decision) -> None:
         flow = request.flow
         upstream = self._upstreams.leaving(decision, flow)
-        self._tellUpstream(flow, decision, upstream)
+        self.tally.tellUpstream(flow, decision, upstream)
         # Only what is in force now may be asked whether it holds for others.
         stands = judge is self._judge and not self._following.wants
         self.dialling.dial(request, judge, decision, upstream, stands)
@@ -276,7 +270,7 @@ class FlowRouter:
     def _send(self, request: IDatagramFlowRequest, judge: IJudge, decision: Decision) -> None:
         flow = request.flow
         upstream = self._upstreams.leaving(decision, flow)
-        self._tellUpstream(flow, decision, upstream)
+        self.tally.tellUpstream(flow, decision, upstream)
         if self._names.isFake(request.flow.destination.host):
             self._redirection.send(request, upstream)
         else:
@@ -287,19 +281,11 @@ class FlowRouter:
         """Refuse a flow, or drop it."""
         if decision.trouble:
             self.trouble.report(decision.trouble)
-        self._tellHalt(request.flow, decision)
+        self.tally.tellHalt(request.flow, decision)
         if decision.verdict is Verdict.REJECT:
             request.refuse(Refusal.PROHIBITED)
         else:
             request.drop()
-
-    def _tellUpstream(self, flow: Flow, decision: Decision, upstream: IUpstream) -> None:
-        if self.logFlows:
-            self.tally.tellUpstream(flow, decision, upstream)
-
-    def _tellHalt(self, flow: Flow, decision: Decision) -> None:
-        if self.logFlows:
-            self.tally.tellHalt(flow, decision)
 
 
 def firstPending(router: FlowRouter) -> str:

@@ -80,10 +80,10 @@ class PlannedCase(RouterCase):
         self.upstream = RouterUpstream()
         self.configure()
 
-    def configure(self, logFlows: bool = False, script: FakeScript | None = None) -> None:
+    def configure(self, debug: bool = False, script: FakeScript | None = None) -> None:
         """Configure the router, with upstreams that have plans."""
         upstreams = FakeUpstreams(self.upstream, self.direct)
-        self.router.configure(self.judge, upstreams, logFlows, script)
+        self.router.configure(self.judge, upstreams, debug, script)
 
     @property
     def heard(self) -> list[tuple[object, ...]]:

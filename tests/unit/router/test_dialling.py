@@ -199,7 +199,7 @@ class PlannedFlowTests(PlannedCase):
         """
         With debug lines a planned flow has those of any other: where it leaves, and its end.
         """
-        self.configure(logFlows=True)
+        self.configure(debug=True)
         request = self.engine.request()
         self.openDial(request.flow.id)
         self.engine.end(request.flow.id)

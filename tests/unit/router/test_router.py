@@ -46,7 +46,7 @@ from nanotun.testing import (
 class RouterCase(SynchronousTestCase):
     """A router between a memory engine and fake upstreams."""
 
-    logFlows = False
+    tellsFlows = False
 
     def setUp(self) -> None:
         """Make what the tests use."""
@@ -62,7 +62,7 @@ class RouterCase(SynchronousTestCase):
         self.patch(FlowRouter, "_log", log)
         self.trouble = TroubleLog(self.clock, log)
         self.patch(router, "saidLog", log)
-        self.router = self.makeRouter(self.logFlows)
+        self.router = self.makeRouter(self.tellsFlows)
         self.engine.start(MemoryTunOpener().open("nano0", 1500, "off"), self.router)
         self.addCleanup(self.engine.stop)
 
@@ -72,7 +72,7 @@ class RouterCase(SynchronousTestCase):
         names.followsFlows = False
         return names
 
-    def makeRouter(self, logFlows: bool) -> FlowRouter:
+    def makeRouter(self, debug: bool) -> FlowRouter:
         """A router for the engine."""
         return FlowRouter(
             self.judge,
@@ -80,7 +80,7 @@ class RouterCase(SynchronousTestCase):
             self.engine,
             self.gateway,
             self.clock,
-            logFlows,
+            debug,
             self.names,
             self.trouble,
         )
@@ -119,7 +119,7 @@ class FlowTests(RouterCase):
         self.assertEqual(self.router.pending, 0)
         self.assertEqual((firstPending(self.router), self.router.carried), ("", 1))
         # Only the debug lines need to know of the end.
-        self.assertEqual(self.router.followsFlows, self.logFlows)
+        self.assertEqual(self.router.followsFlows, self.tellsFlows)
         self.engine.end(request.flow.id)
         self.assertEqual(self.lines(), [])
 
@@ -368,7 +368,7 @@ class VerdictTests(RouterCase):
         upstreams = FakeUpstreams(upstream, FakeUpstream("direct://"))
         for _ in range(2):  # The second call changes nothing.
             self.router.configure(judge, upstreams, True)
-        self.assertTrue(self.router.logFlows)
+        self.assertTrue(self.router.tally.debug)
         second = self.engine.request()
         self.assertEqual(
             (len(self.judge.judged), len(judge.judged), len(upstream.asked)), (1, 1, 1)
@@ -443,7 +443,7 @@ class LoggingFlowTests(FlowTests):
     The same with debug lines for each flow.
     """
 
-    logFlows = True
+    tellsFlows = True
 
     def test_lines(self) -> None:
         """

@@ -23,9 +23,9 @@ class NameTests(RouterCase):
         names.known = {self.FAKE.host: "a.example"}
         return names
 
-    def replaceRouter(self, logFlows: bool) -> None:
+    def replaceRouter(self, debug: bool) -> None:
         """Give the engine another router."""
-        self.router = self.engine.handler = self.makeRouter(logFlows)
+        self.router = self.engine.handler = self.makeRouter(debug)
 
     def test_counted(self) -> None:
         """

@@ -140,15 +140,15 @@ class StandingTests(StandingCase):
         script = FakeScript()
         script.followsFlows = True
         upstreams = FakeUpstreams(self.upstream, self.direct)
-        for logFlows, told, again in (
+        for debug, told, again in (
             (True, None, False),
             (False, script, False),
             (False, None, True),
         ):
-            self.router.configure(self.judge, upstreams, logFlows, told, again)
+            self.router.configure(self.judge, upstreams, debug, told, again)
             for _ in range(3):
                 self.ask()
-            self.assertEqual(self.engine.standing, {}, (logFlows, told, again))
+            self.assertEqual(self.engine.standing, {}, (debug, told, again))
 
     def test_said(self) -> None:
         """
@@ -383,7 +383,7 @@ class StandingFlowTests(StandingCase):
         then.
         """
         request = self.engine.request()
-        self.configure(logFlows=True)
+        self.configure(debug=True)
         self.engine.endDial(request.flow.id, REFUSED)
         self.addCleanup(self.upstream.answer().close)
         self.engine.end(request.flow.id)

@@ -28,6 +28,7 @@ class TallyTests(SynchronousTestCase):
         log = Logger(observer=self.logged.append, namespace="test")  # type: ignore[arg-type]
         self.names = FakeNames()
         self.tally = Tally(self.clock, log, self.names)
+        self.tally.debug = True
 
     def end(self, decision: Decision) -> None:
         """A flow that was joined when the clock began has ended."""
