@@ -1,5 +1,5 @@
 """
-Where the hierarchy of cgroup version 2 is mounted (cgroups(7)).
+Where the hierarchy of cgroup version 2 is mounted (cgroups(7)), and what systemd makes in it.
 """
 
 from __future__ import annotations
@@ -36,3 +36,14 @@ def findMount(text: str) -> str:
             # Blanks and backslashes are written in octal.
             return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[4])
     return ""
+
+
+def unitOf(path: str) -> str:
+    """
+    The systemd unit of the processes in a control group, which is named like it: the innermost
+    service or scope.  Empty for none.
+
+    @param path: below the root of cgroup version 2.
+    """
+    parts = reversed(path.split("/"))
+    return next((each for each in parts if each.endswith((".service", ".scope"))), "")

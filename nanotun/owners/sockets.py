@@ -152,6 +152,15 @@ class KernelSockets:
         answered = self._onPort(Protocol.TCP, 0, CONNECTED, _LONG_LIMIT)
         return [connectionOf(each) for each in answered if each.socket.inode]
 
+    def everything(self, protocol: Protocol) -> list[Answer]:
+        """
+        All sockets of a protocol, without those that only listen for connections.
+
+        @raise OSError: as from L{ISockets.find}.
+        """
+        states = OPEN if protocol is Protocol.TCP else ALL_STATES
+        return self._onPort(protocol, 0, states, _LONG_LIMIT)
+
     def _onPort(
         self, protocol: Protocol, port: int, states: int, reads: int = _READ_LIMIT
     ) -> list[Answer]:

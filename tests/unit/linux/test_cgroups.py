@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.linux.cgroups import cgroupMount, findMount
+from nanotun.linux.cgroups import cgroupMount, findMount, unitOf
 
 TEXT = (
     "36 31 0:33 / /sys/fs/cgroup/devices rw - cgroup cgroup rw,devices\n"
@@ -31,3 +31,23 @@ class MountTests(SynchronousTestCase):
         self.assertEqual(cgroupMount(path), "/sys/fs/my cgroup")
         self.assertEqual(cgroupMount(self.mktemp()), "")
         cgroupMount()
+
+
+class UnitOfTests(SynchronousTestCase):
+    """L{unitOf}."""
+
+    def test_units(self) -> None:
+        """The unit of a process is the innermost service or scope that it is in."""
+        for path, unit in (
+            ("/system.slice/ssh.service", "ssh.service"),
+            ("/system.slice/docker.service/nested/x", "docker.service"),
+            ("/user.slice/user-1000.slice/session-3.scope", "session-3.scope"),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox.scope",
+                "app-firefox.scope",
+            ),
+            ("/user.slice", ""),
+            ("/", ""),
+            ("", ""),
+        ):
+            self.assertEqual(unitOf(path), unit, path)
