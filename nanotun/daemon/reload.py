@@ -274,9 +274,8 @@ class Live:
         debug, again = settings.logLevel == "debug", settings.reloadFlows == "judge"
         if current.script is not None:
             yield partial(current.script.configure, scriptOptions(settings))
-        yield partial(
-            self._router.configure, current.judge, upstreams, debug, current.script, again
-        )
+        judge, script, lines = current.judge, current.script, settings.logFlows
+        yield partial(self._router.configure, judge, upstreams, debug, script, again, lines)
         yield partial(self._gateway.configure, settings, upstreams.byName, *current.forNames)
         if self._routes is not None:
             yield partial(self._routes.configure, settings)

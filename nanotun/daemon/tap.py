@@ -198,6 +198,7 @@ def makeTunnel(
         trouble,
         script,
         settings.reloadFlows == "judge",
+        settings.logFlows,
     )
     device = TunnelDevice(settings, opener)
     names = namePolicy(settings, lists.lists, judge.rules.table, script)

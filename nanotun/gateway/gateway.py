@@ -249,10 +249,13 @@ class Gateway:
         self.services.datagramsReceived(datagrams)
 
     def acceptStream(
-        self, request: IFlowRequest, openOnward: Callable[[Flow], Deferred[Connection]]
+        self,
+        request: IFlowRequest,
+        openOnward: Callable[[Flow], Deferred[Connection]],
+        note: int = 0,
     ) -> None:
         """Decide on a connection to the gateway's port 53.  Called by the router."""
-        self._streams.acceptStream(request, openOnward)
+        self._streams.acceptStream(request, openOnward, note)
 
     def isLocal(self, host: str) -> bool:
         """See L{nanotun.interfaces.IGateway.isLocal}."""

@@ -293,12 +293,12 @@ class DnsStreams:
     def __len__(self) -> int:
         return len(self._open)
 
-    def acceptStream(self, request: IFlowRequest, openOnward: Opener) -> None:
+    def acceptStream(self, request: IFlowRequest, openOnward: Opener, note: int = 0) -> None:
         """
         Serve an app's connection: the engine joins it to one end of a pair of sockets, and the
         relay has the other end.  A connection that cannot be served is dropped or refused.
 
-        @param openOnward: see L{nanotun.interfaces.IGateway.acceptStream}.
+        @param openOnward: see L{nanotun.interfaces.IGateway.acceptStream}, like C{note}.
         """
         counters = self._relay.counters
         host = request.flow.source.host
@@ -320,7 +320,7 @@ class DnsStreams:
         ours.setblocking(False)
         theirs.setblocking(False)
         try:
-            if request.join(theirs.detach()):
+            if request.join(theirs.detach(), note=note):
                 counters.streams += 1
                 self._adopt(ours, request.flow, openOnward)
         except (OSError, FlowLimitError) as error:

@@ -397,13 +397,16 @@ class IGateway(Interface):
         """End every query and connection.  The engine still runs."""
 
     def acceptStream(
-        request: IFlowRequest, openOnward: Callable[[Flow], Deferred[Connection]]
+        request: IFlowRequest,
+        openOnward: Callable[[Flow], Deferred[Connection]],
+        note: int = 0,
     ) -> None:
         """
         An app connects to a port that L{IPacketEngine.listen} was called for.
 
         @param openOnward: connects to where a flow was meant for, as the rules say; fails
             with an L{nanotun.errors.UpstreamError}.
+        @param note: see L{IFlowRequest.join}.
         """
 
     def isLocal(host: str) -> bool:

@@ -44,8 +44,10 @@ from nanotun.interfaces import (
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.following import Following
 from nanotun.router.named import dialled
+from nanotun.router.notes import NoteTable
 from nanotun.router.pending import PendingFlow, PlannedFlow, discard
 from nanotun.router.plainhttp import PlainHttpFlows
+from nanotun.router.programs import FlowPrograms
 from nanotun.router.standing import StandingDecisions
 from nanotun.router.tally import Tally
 
@@ -75,6 +77,8 @@ class Dialling:
     @ivar standing: the decisions that the engine has.
     @ivar paths: how many flows were joined: C{engine}, by a plan; C{standing}, by a standing
         decision; C{general}, in any other way.
+    @param notes: gives what is decided a number.
+    @param programs: told of the flows that are joined.
     @param log: for the debug lines, and for bugs.
     @param said: told what a proxy says of destinations.
     """
@@ -86,6 +90,8 @@ class Dialling:
         gateway: IGateway,
         names: INames,
         following: Following,
+        notes: NoteTable,
+        programs: FlowPrograms,
         tally: Tally,
         plainHttp: PlainHttpFlows,
         trouble: TroubleLog,
@@ -97,6 +103,8 @@ class Dialling:
         self._names = names
         self._countsFlows = bool(names.followsFlows)
         self._following = following
+        self._notes = notes
+        self._programs = programs
         self._tally = tally
         self._plainHttp = plainHttp
         self._trouble = trouble
@@ -139,23 +147,25 @@ class Dialling:
         """
         flow = request.flow
         destination = dialled(self._names, flow, decision)
+        note = self._notes.numberOf(decision, upstream)
         follow = self._following.expect(flow, judge, decision, upstream)
         plan = self._planOf(upstream, destination)
         if plan is None:
-            pending = self._pending[flow.id] = PendingFlow(self, request, decision, follow)
+            pending = self._pending[flow.id] = PendingFlow(self, request, decision, note, follow)
             pending.begin(upstream.connect(destination))
             return
-        planned = PlannedFlow(self, request, decision, follow, plan, self._clock.seconds())
+        began = self._clock.seconds()
+        planned = PlannedFlow(self, request, decision, note, follow, plan, began)
         self._pending[flow.id] = planned
         try:
-            request.dial(plan)
+            request.dial(plan, note)
         except OSError as error:
             self._log.debug("The engine cannot dial: {error}", error=error)
             planned.dialEnded(DialEnd(DialEndKind.GENERAL, error.errno or 0))
             return
         # By a name that this flow has said, others may not be meant.
         if stands and plan.standing and destination is flow.destination:
-            self.standing.consider(flow, judge, decision, upstream, plan)
+            self.standing.consider(flow, judge, decision, upstream, plan, note)
 
     def forgetUpstreams(self) -> None:
         """There are others now."""
@@ -221,7 +231,9 @@ class Dialling:
             known = self.standing.known[standing]
             follow = self._following.expect(flow, known.judge, known.decision, known.upstream)
             began = self._clock.seconds() - seconds
-            pending = PlannedFlow(self, request, known.decision, follow, known.plan, began)
+            pending = PlannedFlow(
+                self, request, known.decision, known.note, follow, known.plan, began
+            )
             self._pending[flow.id] = pending
         return pending if isinstance(pending, PlannedFlow) else None
 
@@ -239,7 +251,7 @@ class Dialling:
         request = pending.request
         self._pending.pop(request.flow.id, None)
         try:
-            joined = self._plainHttp.join(request, connection)
+            joined = self._plainHttp.join(request, connection, pending.note)
         except FlowLimitError as error:
             # The app's kernel repeats its SYN by itself.
             self._trouble.report(str(error))
@@ -258,6 +270,7 @@ class Dialling:
         if self._countsFlows:
             self._names.flowJoined(pending.request.flow.destination.host)
         pending.follow()
+        self._programs.look(pending.request.flow, pending.decision)
 
     def _standingJoined(self, flows: int) -> None:
         self.paths["standing"] += flows

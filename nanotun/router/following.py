@@ -5,7 +5,6 @@ them again after a reload.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
@@ -24,18 +23,11 @@ from nanotun.interfaces import (
 from nanotun.linux.users import nameOf
 from nanotun.policy.asked import scriptFlow
 from nanotun.policy.decisions import nameOf as upstreamOf
+from nanotun.router.flowlines import reasonOf
 from nanotun.router.openflows import OpenFlow, OpenFlows
 from nanotun.router.rejudging import Rejudging
 from nanotun.router.tally import Tally
 from nanotun.router.udp.redirection import Redirection
-
-#: What a script is told of an error that ended a flow; other errors by their names.
-REASONS = {
-    0: "closed",
-    errno.ECONNRESET: "reset",
-    errno.ETIMEDOUT: "timed out",
-    errno.ECONNABORTED: "ended by nanotun",
-}
 
 
 class Following:
@@ -189,5 +181,5 @@ class Following:
             end.bytesUp,
             end.bytesDown,
             self._clock.seconds() - known.began,
-            REASONS.get(end.error, errno.errorcode.get(end.error, str(end.error))),
+            reasonOf(end.error),
         )

@@ -30,20 +30,23 @@ class PendingFlow:
     """
     A flow that waits for its leg, and the dial that is to open it.
 
+    @ivar note: what was decided, for the engine; see L{nanotun.router.notes}.
     @ivar follow: to be called when the flow was joined.
     """
 
-    __slots__ = ("_cancelled", "_dial", "_waits", "decision", "follow", "request")
+    __slots__ = ("_cancelled", "_dial", "_waits", "decision", "follow", "note", "request")
 
     def __init__(
         self,
         waits: Waits,
         request: IFlowRequest,
         decision: Decision,
+        note: int,
         follow: Callable[[], None],
     ) -> None:
         self.request = request
         self.decision = decision
+        self.note = note
         self.follow = follow
         self._waits = waits
         self._dial: Deferred[Connection] | None = None
@@ -88,11 +91,12 @@ class PlannedFlow(PendingFlow):
         waits: Waits,
         request: IFlowRequest,
         decision: Decision,
+        note: int,
         follow: Callable[[], None],
         plan: DialPlan,
         began: float,
     ) -> None:
-        super().__init__(waits, request, decision, follow)
+        super().__init__(waits, request, decision, note, follow)
         self.plan = plan
         self._began = began
         # Fires with the end of the engine's dial, if that takes long.

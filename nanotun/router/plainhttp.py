@@ -41,14 +41,14 @@ class PlainHttpFlows:
         self._names = names
         self._trouble = trouble
 
-    def join(self, request: IFlowRequest, connection: Connection) -> bool:
+    def join(self, request: IFlowRequest, connection: Connection, note: int) -> bool:
         """Join a flow to any leg; see L{IFlowRequest.join}."""
         http = connection.http
         if http is None:
-            return request.join(connection.fd, connection.leftover)
+            return request.join(connection.fd, connection.leftover, note=note)
         flow = request.flow
         form = AbsoluteForm(self._authority(flow.destination.host), http.authorization)
-        joined = request.join(connection.fd, connection.leftover, form)
+        joined = request.join(connection.fd, connection.leftover, form, note)
         if joined:
             self.flows[flow.id] = http
         return joined

@@ -17,7 +17,7 @@ from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from nanotun.errors import FlowLimitError
-from nanotun.flow import Decision, Flow, FlowEnd, Refusal, Verdict
+from nanotun.flow import Decision, Flow, FlowEnd, Protocol, Refusal, Verdict
 from nanotun.interfaces import (
     Connection,
     DialEnd,
@@ -34,11 +34,15 @@ from nanotun.interfaces import (
 from nanotun.log.trouble import TroubleLog
 from nanotun.policy.decisions import leadsOut, nameOf
 from nanotun.router.dialling import Dialling
+from nanotun.router.ends import EndObservers
+from nanotun.router.flowlines import FlowLines
 from nanotun.router.following import Following
 from nanotun.router.named import shown
+from nanotun.router.notes import NoteTable
 from nanotun.router.onward import openOnward
 from nanotun.router.pending import discard
 from nanotun.router.plainhttp import PlainHttpFlows
+from nanotun.router.programs import FlowPrograms
 from nanotun.router.tally import Tally
 from nanotun.router.udp.associations import Associations
 from nanotun.router.udp.redirection import Redirection
@@ -62,6 +66,9 @@ class FlowRouter:
     @ivar associations: those that datagrams leave by.
     @ivar dialling: opens legs for connections.
     @ivar tally: counts what is decided.
+    @ivar notes: knows what was decided about each flow of the engine's.
+    @ivar programs: looks up the processes of flows, if that is wanted.
+    @ivar ends: tells how flows end.
     @param upstreams: asked where each flow leaves whose verdict is PROXY or DIRECT.
     @param gateway: answers connections to the gateway's addresses.
     @param names: the names behind addresses; see L{nanotun.router.named.NamedUpstream}.
@@ -81,6 +88,7 @@ class FlowRouter:
         trouble: TroubleLog,
         script: IScript | None = None,
         judgesAgain: bool = False,
+        logFlows: bool = False,
     ) -> None:
         self._names = names
         self._countsFlows = bool(names.followsFlows)
@@ -89,6 +97,10 @@ class FlowRouter:
         self._said = TroubleLog(clock, saidLog, LogLevel.info, SAID_LIMIT)
         self._plainHttp = PlainHttpFlows(names, self._said)
         self.tally = Tally(clock, self._log, names)
+        self.notes = NoteTable()
+        self.programs = FlowPrograms(clock, gateway.isLocal)
+        self.ends = EndObservers(engine, self.notes, self.programs, names)
+        self._lines = FlowLines(names)
         self.associations = Associations(engine, clock, self.trouble, self._said, names)
         self._redirection = Redirection(names, self.associations, self.trouble)
         self._undecided = UndecidedFlows()
@@ -99,6 +111,8 @@ class FlowRouter:
             gateway,
             names,
             self._following,
+            self.notes,
+            self.programs,
             self.tally,
             self._plainHttp,
             self.trouble,
@@ -111,12 +125,13 @@ class FlowRouter:
         self.standingEnded = self.dialling.standing.ended
         self._engine = engine
         self._stopped = False
-        self.configure(judge, upstreams, debug, script, judgesAgain)
+        self.configure(judge, upstreams, debug, script, judgesAgain, logFlows)
 
     @property
     def followsFlows(self) -> bool:
-        """See L{IFlowHandler}: fake addresses and plain http need it, and L{Following}."""
-        return self._countsFlows or self._following.active or bool(self._plainHttp.flows)
+        """See L{IFlowHandler}: fake addresses and plain http need it, and who follows flows."""
+        follows = self._following.active or self.ends.active
+        return follows or self._countsFlows or bool(self._plainHttp.flows)
 
     @property
     def carried(self) -> int:
@@ -130,14 +145,18 @@ class FlowRouter:
         debug: bool,
         script: IScript | None = None,
         judgesAgain: bool = False,
+        logFlows: bool = False,
     ) -> None:
         """
         Have new flows judged by another judge and taken to other upstreams.
 
         @param script: see L{Following.configure}; likewise C{debug} and C{judgesAgain}.
+        @param logFlows: whether there is a line for each flow that has ended.
         """
         self.withdraw()
         self.dialling.forgetUpstreams()
+        self.notes.forgetUpstreams()
+        self.ends.set(self._lines, logFlows)
         self._judge = judge
         self._upstreams = upstreams
         self._following.configure(judge, upstreams, debug, script, judgesAgain)
@@ -179,9 +198,10 @@ class FlowRouter:
             self._dial(request, judge, decision)
         elif decision.verdict is Verdict.SERVE:
             self.tally.tellHalt(request.flow, decision)
-            self._gateway.acceptStream(request, partial(openByRules, self))
+            note = self.notes.numberOf(decision, None)
+            self._gateway.acceptStream(request, partial(openByRules, self), note)
         else:
-            self._halt(request, decision)
+            halt(self, request, decision)
 
     def datagramFlowRequested(self, request: IDatagramFlowRequest) -> None:
         """See L{IFlowHandler.datagramFlowRequested}."""
@@ -205,7 +225,7 @@ class FlowRouter:
             self.tally.tellHalt(request.flow, decision)
             request.serve()
         else:
-            self._halt(request, decision)
+            halt(self, request, decision)
 
     def flowAbandoned(self, flowID: int) -> None:
         """See L{IFlowHandler.flowAbandoned}."""
@@ -234,7 +254,10 @@ class FlowRouter:
 
     def flowClosed(self, end: FlowEnd) -> None:
         """See L{IFlowHandler.flowClosed}."""
-        if self._countsFlows:
+        # Before its name may be forgotten.
+        self.ends.ended(end)
+        # Standing decisions hold the names of their flows, and associations those of theirs.
+        if self._countsFlows and end.flow.protocol is Protocol.TCP and not end.standing:
             self._names.flowClosed(end.flow.destination.host)
         self._following.ended(end)
         self._plainHttp.ended(end.flow.id)
@@ -253,6 +276,7 @@ class FlowRouter:
         self._stopped = True
         self._undecided.stop()
         self._following.stop()
+        self.programs.use(None)
         self.dialling.stop()
         self._redirection.stop()
         self.associations.stop()
@@ -264,28 +288,34 @@ class FlowRouter:
         upstream = self._upstreams.leaving(decision, flow)
         self.tally.tellUpstream(flow, decision, upstream)
         # Only what is in force now may be asked whether it holds for others.
-        stands = judge is self._judge and not self._following.wants
+        wanted = self._following.wants or self.programs.active
+        stands = judge is self._judge and not wanted
         self.dialling.dial(request, judge, decision, upstream, stands)
 
     def _send(self, request: IDatagramFlowRequest, judge: IJudge, decision: Decision) -> None:
         flow = request.flow
         upstream = self._upstreams.leaving(decision, flow)
+        note = self.notes.numberOf(decision, upstream)
         self.tally.tellUpstream(flow, decision, upstream)
-        if self._names.isFake(request.flow.destination.host):
-            self._redirection.send(request, upstream)
+        if self._names.isFake(flow.destination.host):
+            self._redirection.send(request, upstream, note)
         else:
-            self.associations.send(request, upstream)
+            self.associations.send(request, upstream, note=note)
+        self.programs.look(flow, decision)
         self._following.sent(flow, judge, decision, upstream)
 
-    def _halt(self, request: IFlowRequest | IDatagramFlowRequest, decision: Decision) -> None:
-        """Refuse a flow, or drop it."""
-        if decision.trouble:
-            self.trouble.report(decision.trouble)
-        self.tally.tellHalt(request.flow, decision)
-        if decision.verdict is Verdict.REJECT:
-            request.refuse(Refusal.PROHIBITED)
-        else:
-            request.drop()
+
+def halt(
+    router: FlowRouter, request: IFlowRequest | IDatagramFlowRequest, decision: Decision
+) -> None:
+    """Refuse a flow, or drop it."""
+    if decision.trouble:
+        router.trouble.report(decision.trouble)
+    router.tally.tellHalt(request.flow, decision)
+    if decision.verdict is Verdict.REJECT:
+        request.refuse(Refusal.PROHIBITED)
+    else:
+        request.drop()
 
 
 def firstPending(router: FlowRouter) -> str:

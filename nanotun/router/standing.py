@@ -43,6 +43,7 @@ class Standing(NamedTuple):
 
     @ivar key: what it is about.
     @ivar judge: who has decided.
+    @ivar note: of its flows; see L{nanotun.router.notes}.
     @ivar pinned: the address whose name must not be forgotten meanwhile; empty for none.
     """
 
@@ -51,6 +52,7 @@ class Standing(NamedTuple):
     decision: Decision
     upstream: IUpstream
     plan: DialPlan
+    note: int
     pinned: str
 
 
@@ -93,7 +95,13 @@ class StandingDecisions:
         self._current: dict[Key, tuple[int, float]] = {}
 
     def consider(
-        self, flow: Flow, judge: IJudge, decision: Decision, upstream: IUpstream, plan: DialPlan
+        self,
+        flow: Flow,
+        judge: IJudge,
+        decision: Decision,
+        upstream: IUpstream,
+        plan: DialPlan,
+        note: int,
     ) -> None:
         """
         A flow is being dialled by a plan that is good for others to its destination, and nobody
@@ -120,7 +128,7 @@ class StandingDecisions:
         if len(self._current) >= self._limit:
             self.withdraw()
         try:
-            number = self._engine.stand(destination, key[1], plan, seconds)
+            number = self._engine.stand(destination, key[1], plan, seconds, note)
         except OSError as error:
             self._log.debug("The engine takes no decision: {error}", error=error)
             number = 0
@@ -131,7 +139,7 @@ class StandingDecisions:
         pinned = destination.host if self._pins else ""
         if pinned:
             self._names.flowJoined(pinned)
-        self.known[number] = Standing(key, judge, decision, upstream, plan, pinned)
+        self.known[number] = Standing(key, judge, decision, upstream, plan, note, pinned)
 
     def withdraw(self) -> None:
         """End them all.  Flows that were decided by them are counted, and go on."""

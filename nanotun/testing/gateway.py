@@ -17,7 +17,7 @@ from nanotun.interfaces import Connection, IFlowRequest, IGateway
 class FakeGateway:
     """
     @ivar accepted: the requests that the router handed over.
-    @ivar openOnward: what it handed over with the last of them.
+    @ivar openOnward: what it handed over with the last of them, and likewise C{note}.
     @ivar strangers: addresses of other hosts.
     """
 
@@ -32,10 +32,14 @@ class FakeGateway:
         """See L{IGateway.stop}."""
 
     def acceptStream(
-        self, request: IFlowRequest, openOnward: Callable[[Flow], Deferred[Connection]]
+        self,
+        request: IFlowRequest,
+        openOnward: Callable[[Flow], Deferred[Connection]],
+        note: int = 0,
     ) -> None:
         """See L{IGateway.acceptStream}."""
         self.accepted.append(request)
+        self.note = note
         self.openOnward = openOnward
 
     def isLocal(self, host: str) -> bool:

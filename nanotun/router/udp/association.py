@@ -56,12 +56,14 @@ class OutgoingFlow(NamedTuple):
         one for it: see L{nanotun.router.udp.associations.Associations.prepare}.
     @ivar unnamed: called in place of attaching the flow, if it is to be sent by name and the
         upstream's UDP relay takes no names.
+    @ivar note: what was decided, for the engine; see L{nanotun.router.notes}.
     """
 
     request: IDatagramFlowRequest
     real: Endpoint | None = None
     ready: Callable[[Association], None] | None = None
     unnamed: Callable[[], None] | None = None
+    note: int = 0
 
 
 # Also str, whose hash is not Python code.
@@ -218,7 +220,7 @@ class Association:
         if flow.ready is not None:
             flow.ready(self)
             return True
-        if not flow.request.attach(self._number, flow.real):
+        if not flow.request.attach(self._number, flow.real, flow.note):
             return False
         if not self.flows:
             self.first = flow.request.flow.destination

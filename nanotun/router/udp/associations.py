@@ -92,6 +92,7 @@ class Associations:
         upstream: IUpstream,
         real: Endpoint | None = None,
         prepared: Association | None = None,
+        note: int = 0,
     ) -> None:
         """
         Attach a flow to an association, which is opened if there is none; or refuse or drop
@@ -100,8 +101,9 @@ class Associations:
         @param real: where its datagrams really go, if that is not the flow's destination.
         @param prepared: from L{prepare}: tried before any other, and while it is not gone it
             takes the flow even if it takes no new ones.
+        @param note: what was decided; see L{nanotun.router.notes}.
         """
-        flow = OutgoingFlow(request, real)
+        flow = OutgoingFlow(request, real, note=note)
         if prepared is None or not prepared.take(flow):
             self._place(flow, upstream)
         elif prepared.key.source is None:
@@ -127,6 +129,7 @@ class Associations:
         upstream: IUpstream,
         name: str,
         unnamed: Callable[[], None],
+        note: int = 0,
     ) -> None:
         """
         Attach a flow to an association that sends a name in place of addresses; or refuse or
@@ -135,12 +138,13 @@ class Associations:
         @param upstream: provides L{INamedDatagrams}.
         @param unnamed: called, perhaps at once, if the upstream's UDP relay takes no names;
             the flow still waits then.
+        @param note: see L{send}.
         """
         if self._stopped:
             request.drop()
             return
         key = AssociationKey(request.flow.source, upstream, name)
-        self._own(OutgoingFlow(request, unnamed=unnamed), key)
+        self._own(OutgoingFlow(request, unnamed=unnamed, note=note), key)
 
     def networkMoved(self, moved: Callable[[LegRoute], bool], dials: bool) -> None:
         """

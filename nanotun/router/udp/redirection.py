@@ -63,8 +63,12 @@ class Redirection:
         # By flow id.
         self._lookups: dict[int, _Lookup] = {}
 
-    def send(self, request: IDatagramFlowRequest, upstream: IUpstream) -> None:
-        """Send a flow to the name behind its destination; or refuse or drop it."""
+    def send(self, request: IDatagramFlowRequest, upstream: IUpstream, note: int) -> None:
+        """
+        Send a flow to the name behind its destination; or refuse or drop it.
+
+        @param note: see L{Associations.send}.
+        """
         host = request.flow.destination.host
         name = self._names.nameOf(host)
         if name is None:
@@ -72,10 +76,10 @@ class Redirection:
             request.refuse(Refusal.PORT_UNREACHABLE)
             return
         if INamedDatagrams.providedBy(upstream):
-            unnamed = partial(self._resolve, request, upstream, name)
-            self._associations.sendNamed(request, upstream, name, unnamed)
+            unnamed = partial(self._resolve, request, upstream, note, name)
+            self._associations.sendNamed(request, upstream, name, unnamed, note)
         else:
-            self._resolve(request, upstream, name)
+            self._resolve(request, upstream, note, name)
 
     def endOf(self, source: Endpoint, upstream: IUpstream) -> bool:
         """See L{Associations.endOf}; of flows that wait for a lookup as well."""
@@ -98,15 +102,18 @@ class Redirection:
             each.looking.cancel()
             each.request.drop()
 
-    def _resolve(self, request: IDatagramFlowRequest, upstream: IUpstream, name: str) -> None:
+    def _resolve(
+        self, request: IDatagramFlowRequest, upstream: IUpstream, note: int, name: str
+    ) -> None:
         """Send the flow by address."""
-        ready = partial(self._lookUp, request, upstream, name)
+        ready = partial(self._lookUp, request, upstream, note, name)
         self._associations.prepare(request, upstream, ready)
 
     def _lookUp(
         self,
         request: IDatagramFlowRequest,
         upstream: IUpstream,
+        note: int,
         name: str,
         association: Association,
     ) -> None:
@@ -119,7 +126,7 @@ class Redirection:
         lookup.addCallbacks(
             self._found,
             self._notFound,
-            callbackArgs=(request, upstream, association),
+            callbackArgs=(request, upstream, note, association),
             errbackArgs=(request,),
         )
 
@@ -128,12 +135,13 @@ class Redirection:
         addresses: list[str],
         request: IDatagramFlowRequest,
         upstream: IUpstream,
+        note: int,
         association: Association,
     ) -> None:
         del self._lookups[request.flow.id]
         if addresses:
             real = Endpoint(addresses[0], request.flow.destination.port)
-            self._associations.send(request, upstream, real, association)
+            self._associations.send(request, upstream, real, association, note)
         else:
             request.refuse(Refusal.HOST_UNREACHABLE)
 

@@ -231,7 +231,7 @@ class LiveTests(LiveCase):
         settings, upstreams = current.settings, current.upstreams
         self.assertEqual([proxy.host for proxy in settings.proxy], ["other", "third"])
         self.assertIsNot(current.judge, before.judge)
-        self.assertEqual(self.router.calls, [(current.judge, upstreams, True, None, False)])
+        self.assertEqual(self.router.calls, [(current.judge, upstreams, True, None, False, False)])
         self.assertEqual(self.root.calls, [logOptions(settings)])
         self.assertEqual(
             self.gateway.calls, [(settings, upstreams.byName, None, {}, current.names)]

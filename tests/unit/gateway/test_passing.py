@@ -66,7 +66,7 @@ class Request:
         self.flow = Flow(1, Protocol.TCP, Endpoint("127.0.0.1", 40000), Endpoint("198.18.0.1", 53))
         self.refused = False
 
-    def join(self, fd: int) -> bool:
+    def join(self, fd: int, note: int) -> bool:
         """Keep the engine's end as the app's."""
         self.app = socket.socket(fileno=fd)
         return True
