@@ -31,6 +31,7 @@ from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.dnsquery import dnsHandler
 from nanotun.daemon.ending import Ending, makeEnding
+from nanotun.daemon.flowrequests import closeHandler, flowsHandler
 from nanotun.daemon.lists import readLists
 from nanotun.daemon.localresolvers import LocalResolvers
 from nanotun.daemon.loss import DeviceLoss
@@ -281,6 +282,8 @@ def makeService(options: Options) -> IService:
             "restart": plain(stopHandler(reactor, ending.restart)),
             "explain": explaining(live, config),
             "dns": dnsHandler(live, gateway, time.monotonic),
+            "flows": flowsHandler(router.listing, time.time),
+            "close": closeHandler(router.listing),
         },
         reactor,
     )

@@ -131,6 +131,10 @@ class Dialling:
         """All of them, the one that has waited for longest first."""
         return iter(self._pending.values())
 
+    def pendingOf(self, flowID: int) -> PendingFlow | None:
+        """That of a flow; L{None} if it does not wait here."""
+        return self._pending.get(flowID)
+
     def dial(
         self,
         request: IFlowRequest,

@@ -37,6 +37,7 @@ from nanotun.router.dialling import Dialling
 from nanotun.router.ends import EndObservers
 from nanotun.router.flowlines import FlowLines
 from nanotun.router.following import Following
+from nanotun.router.listing import FlowListing
 from nanotun.router.named import shown
 from nanotun.router.notes import NoteTable
 from nanotun.router.onward import openOnward
@@ -69,6 +70,7 @@ class FlowRouter:
     @ivar notes: knows what was decided about each flow of the engine's.
     @ivar programs: looks up the processes of flows, if that is wanted.
     @ivar ends: tells how flows end.
+    @ivar listing: lists the open flows, and ends some.
     @param upstreams: asked where each flow leaves whose verdict is PROXY or DIRECT.
     @param gateway: answers connections to the gateway's addresses.
     @param names: the names behind addresses; see L{nanotun.router.named.NamedUpstream}.
@@ -119,6 +121,7 @@ class FlowRouter:
             self._said,
             self._log,
         )
+        self.listing = FlowListing(engine, self.notes, self.dialling, names, self.programs)
         # See L{IFlowHandler}.
         self.flowJoined = self.dialling.joined
         self.stood = self.dialling.standing.stood
