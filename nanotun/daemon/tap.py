@@ -37,6 +37,7 @@ from nanotun.daemon.localresolvers import LocalResolvers
 from nanotun.daemon.loss import DeviceLoss
 from nanotun.daemon.networkwatch import NetworkWatch, waysOut
 from nanotun.daemon.notify import Notifier
+from nanotun.daemon.observed import programSearch
 from nanotun.daemon.older import OlderConnections
 from nanotun.daemon.patience import CHECK_LIMIT, Patience
 from nanotun.daemon.privileges import SEARCHING, makePrivileges
@@ -314,7 +315,8 @@ def makeService(options: Options) -> IService:
         around.vpn,
     )
     # The watch is stopped after the routes: without them nothing needs it.
-    after = (watch, *routing, control, notifier)
+    programs = programSearch(settings, reactor, recorder, router.programs)
+    after = (watch, *routing, *programs, control, notifier)
     parts = Parts(device, engine, gateway, router, before, after)
     notices = (
         *origins(options),

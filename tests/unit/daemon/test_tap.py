@@ -210,6 +210,7 @@ class MakeServiceTests(SynchronousTestCase):
             (("192.0.2.1:1080",), []),
             (("192.0.2.1:1080", "--exclude", "curl"), [Signals, Recorder, Privileges]),
             (("127.0.0.1:1080",), [Signals, Recorder, Privileges]),
+            (("192.0.2.1:1080", "--flow-log", "/f.db"), [Signals, Recorder, Privileges]),
             (("192.0.2.1:1080", "--auto-route"), [Signals, Recorder, Privileges]),
         ):
             tunnel = next(iter(cast(Any, makeService(self.options(*arguments)))))
