@@ -92,6 +92,7 @@ PURE = (
     "nanotun.config.flowrules",
     "nanotun.config.times",
     "nanotun.config.keys",
+    "nanotun.config.observedkeys",
     "nanotun.config.proxykeys",
     "nanotun.config.rulecheck",
     "nanotun.config.rulekeys",
