@@ -234,6 +234,9 @@ func TestFollowDatagrams(t *testing.T) {
 		e.Datagrams().Dissociate(fourth)
 		e.Follow(true)
 		e.End([]uint64{second})
+	})
+	p.datagramFlow(from(3), far, []byte("again"))
+	p.do(func(e *Engine) {
 		e.Follow(false)
 		e.End([]uint64{third})
 	})
