@@ -5,31 +5,23 @@ C{nanotun status}: show the state of the daemon, once or repeatedly.
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.python import usage
-
 from nanotun.console import GOOD
-from nanotun.console.command import AskOptions, run
+from nanotun.console.command import run
 from nanotun.console.statustext import ratesOf, statusLines, statusRows
+from nanotun.console.watched import WatchOptions
 from nanotun.control.client import Client
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-#: Seconds between two reports: by default, at least and at most.  A report costs the
-#: daemon a few milliseconds, and nobody reads faster than the minimum.
-INTERVAL = 2.0
-SHORTEST = 0.2
-LONGEST = 3600.0
 
-
-class StatusOptions(AskOptions):
+class StatusOptions(WatchOptions):
     """The command line."""
 
     synopsis = "Usage: nanotun status [--json] [--watch [SECONDS]] [options]"
@@ -37,25 +29,7 @@ class StatusOptions(AskOptions):
 
     optFlags = [
         ["json", "j", "one JSON object; docs/command.md has its fields"],
-        ["watch", "w", f"again every {INTERVAL:g} seconds, or SECONDS; Ctrl-C ends it"],
     ]
-
-    interval = INTERVAL
-
-    def parseArgs(self, *args: str) -> None:
-        """Take the seconds."""
-        if not args:
-            return
-        (text, *more) = args
-        if not self["watch"] or more:
-            raise usage.UsageError(f"there is no argument {args[-1][:40]!a}")
-        if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or not (
-            SHORTEST <= float(text) <= LONGEST
-        ):
-            raise usage.UsageError(
-                f"--watch takes {SHORTEST:g} to {LONGEST:g} seconds, not {text[:40]!a}"
-            )
-        self.interval = float(text)
 
 
 def watch(
