@@ -21,9 +21,12 @@ from commandline import Option, Word, daemonOptions, words  # noqa: E402
 from nanotun import __version__  # noqa: E402
 from nanotun.config.keys import KEYS  # noqa: E402
 
-#: A word that has more of the daemon's options than these reads the settings, and has them
-#: all.
-FEW = len(("config", "help", "run-dir", "version"))
+#: Options of the daemon that many words have.
+FEW = frozenset(("config", "help", "run-dir", "version"))
+
+#: Whoever has this one reads the settings, and has all the daemon's options.  Others that have
+#: options of the same names mean something else by them.
+ANY = "proxy"
 
 PAGE = ROOT / "docs" / "nanotun.8"
 DATE = "2026-11-27"
@@ -170,9 +173,10 @@ def _word(word: Word, common: Sequence[Option]) -> str:
     lines.append(roff(_sentence(word.summary)))
     if word.description:
         lines += [".PP", roff(word.description)]
-    names = {option.name for option in common}
+    reads = any(option.name == ANY for option in word.options)
+    names = {option.name for option in common} if reads else FEW
     lines += [_option(option) for option in word.options if option.name not in names]
-    if len(names & {option.name for option in word.options}) > FEW:
+    if reads:
         lines += [".PP", "The daemon\\(aqs options, below, can be given as well."]
     return "\n".join(lines)
 
