@@ -94,7 +94,7 @@ def optionsOf(cls: type[usage.Options]) -> tuple[Option, ...]:
         if name in refused:
             continue
         help = " ".join(str(made.docs.get(made.synonyms[name]) or "").split())
-        values: tuple[str, ...] = ()
+        values: tuple[str, ...] = getattr(cls, "choices", {}).get(name, ())
         kind = FILE if name == "config" else "VALUE"
         if takesValue and name in keys:
             check, kind = keys[name].check, keys[name].metavar

@@ -9,7 +9,7 @@ _nanotun() {
     local word=${COMP_WORDS[1]} options="" i
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "start check status reload stop confirm run explain dns doctor plan recover --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "start check status flows top close reload stop confirm run explain dns doctor plan recover --help --version" -- "$cur"))
         return
     fi
     # After -- comes the command that nanotun is to run.
@@ -81,12 +81,18 @@ _nanotun() {
         --udp-timeout) :; return ;;
         --upstream) :; return ;;
         --upstream-pool) :; return ;;
+        --domain) :; return ;;
+        --process) :; return ;;
+        --protocol) COMPREPLY=($(compgen -W "tcp udp" -- "$cur")); return ;;
+        --sort|-s) :; return ;;
+        --state) COMPREPLY=($(compgen -W "waiting dialling open half-closed" -- "$cur")); return ;;
+        --to) :; return ;;
+        --by|-b) :; return ;;
         --user|-u) :; return ;;
         --cgroup) :; return ;;
         --from) :; return ;;
         --name) :; return ;;
         --pid) :; return ;;
-        --process) :; return ;;
         --uid) :; return ;;
         --target) :; return ;;
     esac
@@ -94,6 +100,9 @@ _nanotun() {
         start) options="--auto-route --config -c --confirm --connect-timeout --country-file --daemon -d --default --dns --dns-cache --dns-cache-size --dns-client-subnet --dns-mode --dns-override --dns-rejected --dns-rule --dns-stale --dns-state-file --dns-via --exclude --exclude-children --exclude-ip --exclude-refresh --fake-ip-exclude --flow-log --flow-log-days --flow-log-size --help --hosts --ipv6 --kill-switch --lan --lan-only-ports --log-dir --log-flows --log-format --log-level --logfile -l --metrics --mtu --no-auto-route --no-dns-cache --no-dns-client-subnet --no-dns-override --no-exclude-children --no-hosts --no-kill-switch --no-log-flows --no-rebind-protection --no-sniff --offload --only --pidfile --prefix --proxy --proxy-check-interval --proxy-password-file --proxy-policy --proxy-via --rebind-protection --reload-flows --rule --run-dir --script --script-error --script-timeout --sniff --sniff-ports --stack --syslog --tun --udp-timeout --upstream --upstream-pool --version" ;;
         check) options="--auto-route --config -c --confirm --connect-timeout --country-file --default --dns --dns-cache --dns-cache-size --dns-client-subnet --dns-mode --dns-override --dns-rejected --dns-rule --dns-stale --dns-state-file --dns-via --exclude --exclude-children --exclude-ip --exclude-refresh --fake-ip-exclude --flow-log --flow-log-days --flow-log-size --help --hosts --ipv6 --kill-switch --lan --lan-only-ports --log-dir --log-flows --log-format --log-level --metrics --mtu --no-auto-route --no-dns-cache --no-dns-client-subnet --no-dns-override --no-exclude-children --no-hosts --no-kill-switch --no-log-flows --no-rebind-protection --no-sniff --offload --only --proxy --proxy-check-interval --proxy-password-file --proxy-policy --proxy-via --rebind-protection --reload-flows --rule --run-dir --script --script-error --script-timeout --sniff --sniff-ports --stack --tun --udp-timeout --upstream --upstream-pool --version" ;;
         status) options="--config -c --help --json -j --run-dir --version --watch -w" ;;
+        flows) options="--config -c --domain --help --json -j --process --protocol --rule --run-dir --sort -s --state --to --upstream --version --watch -w" ;;
+        top) options="--by -b --config -c --domain --help --json -j --process --protocol --rule --run-dir --sort -s --state --to --upstream --version --watch -w" ;;
+        close) options="--config -c --domain --help --process --protocol --rule --run-dir --state --to --upstream --version --yes -y" ;;
         reload) options="--config -c --help --run-dir --version" ;;
         stop) options="--config -c --help --keep-kill-switch --run-dir --version" ;;
         confirm) options="--config -c --help --run-dir --version" ;;

@@ -6,6 +6,9 @@ _nanotun() {
             'start:run the daemon; with -d in the background'
             'check:read a configuration file and say what is wrong with it'
             'status:show how the daemon does; --json, --watch'
+            'flows:list the open flows, and whose they are; --json, --watch'
+            'top:sum the flows up by program, domain, upstream or rule'
+            'close:end flows, by their ids or by filters'
             'reload:have the daemon read its configuration again'
             'stop:end the daemon and wait until it has ended'
             'confirm:keep the routes of a start with --confirm'
@@ -185,6 +188,64 @@ _nanotun() {
                 '--version[Display nanotun'\''s version and exit.]' \
                 '--watch[again every 2 seconds, or SECONDS; Ctrl-C ends it]' \
                 '-w[again every 2 seconds, or SECONDS; Ctrl-C ends it]'
+            ;;
+        flows)
+            _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '-c[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '--domain=[flows to a name\: example.org and all below, =NAME, *.NAME or ~EXPRESSION]:VALUE:' \
+                '--help[Display this help and exit.]' \
+                '--json[one JSON object; docs/flows.md has its fields]' \
+                '-j[one JSON object; docs/flows.md has its fields]' \
+                '--process=[flows of a program\: a name, a path or a process'\''s number]:VALUE:' \
+                '--protocol=[tcp or udp]:VALUE:(tcp udp)' \
+                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:RULE:' \
+                '--run-dir=[the daemon'\''s runDir \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--sort=[by which column, in small letters; -COLUMN turns the order]:VALUE:' \
+                '-s[by which column, in small letters; -COLUMN turns the order]:VALUE:' \
+                '--state=[flows that are waiting, dialling, open or half-closed]:VALUE:(waiting dialling open half-closed)' \
+                '--to=[flows to an address or NETWORK\[\:PORT\]]:VALUE:' \
+                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:NAME=URL:' \
+                '--version[Display nanotun'\''s version and exit.]' \
+                '--watch[again every 2 seconds, or SECONDS; Ctrl-C ends it]' \
+                '-w[again every 2 seconds, or SECONDS; Ctrl-C ends it]'
+            ;;
+        top)
+            _arguments -S '--by=[what to sum up by\: process, domain, upstream, rule]:VALUE:' \
+                '-b[what to sum up by\: process, domain, upstream, rule]:VALUE:' \
+                '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '-c[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '--domain=[flows to a name\: example.org and all below, =NAME, *.NAME or ~EXPRESSION]:VALUE:' \
+                '--help[Display this help and exit.]' \
+                '--json[one JSON object; docs/flows.md has its fields]' \
+                '-j[one JSON object; docs/flows.md has its fields]' \
+                '--process=[flows of a program\: a name, a path or a process'\''s number]:VALUE:' \
+                '--protocol=[tcp or udp]:VALUE:(tcp udp)' \
+                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:RULE:' \
+                '--run-dir=[the daemon'\''s runDir \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--sort=[by which column, in small letters; -COLUMN turns the order]:VALUE:' \
+                '-s[by which column, in small letters; -COLUMN turns the order]:VALUE:' \
+                '--state=[flows that are waiting, dialling, open or half-closed]:VALUE:(waiting dialling open half-closed)' \
+                '--to=[flows to an address or NETWORK\[\:PORT\]]:VALUE:' \
+                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:NAME=URL:' \
+                '--version[Display nanotun'\''s version and exit.]' \
+                '--watch[again every 2 seconds, or SECONDS; Ctrl-C ends it]' \
+                '-w[again every 2 seconds, or SECONDS; Ctrl-C ends it]'
+            ;;
+        close)
+            _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '-c[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '--domain=[flows to a name\: example.org and all below, =NAME, *.NAME or ~EXPRESSION]:VALUE:' \
+                '--help[Display this help and exit.]' \
+                '--process=[flows of a program\: a name, a path or a process'\''s number]:VALUE:' \
+                '--protocol=[tcp or udp]:VALUE:(tcp udp)' \
+                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:RULE:' \
+                '--run-dir=[the daemon'\''s runDir \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--state=[flows that are waiting, dialling, open or half-closed]:VALUE:(waiting dialling open half-closed)' \
+                '--to=[flows to an address or NETWORK\[\:PORT\]]:VALUE:' \
+                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:NAME=URL:' \
+                '--version[Display nanotun'\''s version and exit.]' \
+                '--yes[close what meets the filters without asking]' \
+                '-y[close what meets the filters without asking]'
             ;;
         reload)
             _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \

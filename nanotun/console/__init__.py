@@ -50,6 +50,9 @@ COMMANDS: dict[str, Command] = {
     "start": Command("start", "run the daemon; with -d in the background"),
     "check": Command("check", "read a configuration file and say what is wrong with it"),
     "status": Command("status", "show how the daemon does; --json, --watch"),
+    "flows": Command("flows", "list the open flows, and whose they are; --json, --watch"),
+    "top": Command("flows.top", "sum the flows up by program, domain, upstream or rule"),
+    "close": Command("flows.close", "end flows, by their ids or by filters"),
     "reload": Command("reload", "have the daemon read its configuration again"),
     "stop": Command("stop", "end the daemon and wait until it has ended"),
     "confirm": Command("confirm", "keep the routes of a start with --confirm"),
@@ -66,12 +69,10 @@ def helpText() -> str:
     """The help: all words, on one screen."""
     words = "\n".join(f"  {word:<9} {command.summary}" for word, command in COMMANDS.items())
     return (
-        "usage: nanotun WORD [options]\n\n"
-        "Sends this machine's traffic, or one command's, through a proxy.\n\n"
-        f"{words}\n\n"
-        "  nanotun --config FILE  the same as 'nanotun start --config FILE'\n"
-        "  nanotun WORD --help    the options of a word; --help all explains each\n"
-        "  nanotun --version      the version\n\n"
+        "usage: nanotun WORD [options]\n"
+        "Sends this machine's traffic, or one command's, through a proxy.\n"
+        f"{words}\n"
+        "'nanotun WORD --help' has the options of a word, '--help all' explains each.\n"
         "Exit status: 0 done, 1 failed, 2 wrong command line, 3 nanotun does not run;\n"
         "run and doctor have their own."
     )

@@ -1,0 +1,417 @@
+"""Tests of L{nanotun.console.flows} against a daemon on a real control socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from nanotun.console import flows
+from nanotun.console.flows import close, top
+from nanotun.console.flows.client import PAGE
+from nanotun.console.flows.looks import Looker
+from nanotun.console.flows.options import FlowsOptions
+from nanotun.console.flows.rows import Row
+from nanotun.console.flows.shown import Shown, show
+from nanotun.console.flows.text import FLOW_COLUMNS
+from nanotun.owners.sockets import KernelSockets
+from tests.unit.console.flow_cases import NOW, FlowsCase, described, undecided
+
+#: What is listed of the flows of L{FlowsCase}, with nothing known but what the daemon says.
+TEXT = """\
+ID  PROTOCOL  STATE    AGE  IDLE  PROCESS    USER  UNIT             FROM              TO         \
+          ADDRESS         RULE     UPSTREAM  BY                        UP  DOWN  UP/S  DOWN/S
+ 1  tcp       open     10s    0s  curl 4711  root  session-3.scope  198.18.0.2:40001  www.example\
+.org:443  192.0.2.80:443  #2       office    socks5://10.0.0.5:1080  1.0K  195K  100B   19.5K
+ 2  tcp       open     10s    0s  curl 4711  root  session-3.scope  198.18.0.2:40002  [2001:db8::\
+7]:22                     default  office    socks5://10.0.0.5:1080  1.0K  195K  100B   19.5K
+ 5  tcp       waiting  10s    0s  -          -                      198.18.0.2:40005  192.0.2.80:\
+443                       -        -         -                         0B    0B     -       -
+ 9  udp       open     10s    0s  curl 4711  root  session-3.scope  198.18.0.2:40009  www.example\
+.org:443  192.0.2.80:443  #1       direct    direct                    7B    0B    1B       -
+"""
+
+
+def read(fd: int) -> str:
+    """What is there to read of a terminal."""
+    said = b""
+    while select.select([fd], [], [], 0)[0]:
+        said += os.read(fd, 65536)
+    return said.decode().replace("\r\n", "\n")
+
+
+class FlowsTests(FlowsCase):
+    """C{nanotun flows}."""
+
+    def listed(self, *words: str) -> list[int]:
+        """The ids that C{--json} lists."""
+        result, said, error = self.say(flows.main, "--json", *self.where(), *words)
+        self.assertEqual((result, error), (0, ""))
+        return [flow["id"] for flow in json.loads(said)["flows"]]
+
+    def test_text(self) -> None:
+        """Each flow has a line, with a dash for what is not known."""
+        self.assertEqual(self.say(flows.main, *self.where()), (0, TEXT, ""))
+
+    def test_json(self) -> None:
+        """With --json there is one object: the daemon's clock, and its flows with their rates."""
+        result, said, _ = self.say(flows.main, "--json", *self.where())
+        found = json.loads(said)
+        self.assertEqual((result, set(found), found["now"]), (0, {"now", "flows"}, NOW))
+        rates = [(100, 20_000), (100, 20_000), (0, 0), (1, 0)]
+        expected = [
+            {**flow, "rateUp": up, "rateDown": down}
+            for flow, (up, down) in zip(self.daemon.flows, rates, strict=True)
+        ]
+        self.assertEqual(found["flows"], expected)
+        # For tools that read lines.
+        self.assertEqual(len(said.splitlines()), 2 + len(expected))
+
+    def test_pages(self) -> None:
+        """All pages are asked for, each after the last flow of the one before."""
+        self.daemon.flows = [undecided(each) for each in range(3, 3 + 2 * PAGE + 1)]
+        self.assertEqual(self.listed(), [flow["id"] for flow in self.daemon.flows])
+        asked = [(name, arguments["after"]) for name, arguments in self.daemon.asked]
+        self.assertEqual(asked, [("flows", 0), ("flows", 2 + PAGE), ("flows", 2 + 2 * PAGE)])
+
+    def test_filters(self) -> None:
+        """Of filters of one kind any has to be met, of several kinds all."""
+        for words, ids in (
+            (("--protocol", "udp"), [9]),
+            (("--state", "waiting"), [5]),
+            (("--state", "waiting", "--protocol", "UDP"), []),
+            (("--state", "waiting", "--state", "open"), [1, 2, 5, 9]),
+            (("--to", "192.0.2.0/24"), [1, 5, 9]),
+            (("--to", "2001:db8::/32", "--protocol", "tcp"), [2]),
+            (("--upstream", "office", "--rule", "default"), [2]),
+            (("--rule", "1", "--rule", "#2"), [1, 9]),
+            (("--domain", "example.org"), [1, 9]),
+            (("--process", "curl", "--upstream", "direct"), [9]),
+            (("--process", "4711", "--process", "wget"), [1, 2, 9]),
+            (("--process", "wget"), []),
+        ):
+            self.assertEqual(self.listed(*words), ids, words)
+
+    def test_nothing(self) -> None:
+        """That no flow is meant, or that none is open, is a sentence and no failure."""
+        result = self.say(flows.main, *self.where(), "--process", "wget")
+        self.assertEqual(result, (0, "No flow meets the filters; 4 are open.\n", ""))
+        self.daemon.flows = self.daemon.flows[:1]
+        result = self.say(flows.main, *self.where(), "--state", "waiting")
+        self.assertEqual(result, (0, "No flow meets the filters; 1 is open.\n", ""))
+        self.daemon.flows = []
+        self.assertEqual(self.say(flows.main, *self.where()), (0, "No flow is open.\n", ""))
+        self.assertEqual(self.listed(), [])
+
+    def test_sorted(self) -> None:
+        """
+        --sort takes the name of a column; numbers begin with the largest, and a dash turns the
+        order.  What is not known comes last.
+        """
+        self.daemon.flows[0]["down"] = 100
+        for sort, ids in (
+            ("down", [2, 1, 5, 9]),
+            ("-down", [5, 9, 1, 2]),
+            ("rule", [9, 1, 2, 5]),
+            ("-RULE", [2, 1, 9, 5]),
+            ("to", [5, 2, 1, 9]),
+            ("id", [1, 2, 5, 9]),
+            ("-id", [9, 5, 2, 1]),
+        ):
+            self.assertEqual(self.listed("--sort", sort), ids, sort)
+
+    def test_programs(self) -> None:
+        """What the daemon does not know of this machine's flows is found out here."""
+        server = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(server.close)
+        port = server.getsockname()[1]
+        code = f"import socket; s = socket.create_connection(('127.0.0.1', {port})); input()"
+        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as app:
+            connection, (_, source) = server.accept()
+            self.addCleanup(connection.close)
+            flow = described(
+                3, source=f"127.0.0.1:{source}", destination=f"127.0.0.1:{port}", process=None
+            )
+            stranger = described(4, source=f"10.9.9.9:{source}", process=None)
+            # The other end is this process's, which is the daemon.
+            own = described(
+                5, source=f"127.0.0.1:{port}", destination=f"127.0.0.1:{source}", process=None
+            )
+            self.daemon.flows = [flow, stranger, own]
+            _, said, _ = self.say(flows.main, "--json", *self.where())
+            self.assertEqual(self.listed("--process", str(app.pid)), [3])
+            app.communicate(b"\n")
+        process, *others = (each["process"] for each in json.loads(said)["flows"])
+        self.assertEqual((process["pid"], process["uid"]), (app.pid, os.geteuid()))
+        self.assertEqual(process["path"], os.readlink("/proc/self/exe"))
+        self.assertEqual(set(process), {"pid", "uid", "name", "path", "unit"})
+        self.assertEqual(others, [None, None])
+
+    def test_onlyUser(self) -> None:
+        """Where only the user is known, as the process has ended, the rest are dashes."""
+        process = {"pid": 0, "uid": 0, "name": "", "path": "", "unit": None}
+        self.daemon.flows = [described(3, process=process)]
+        _, said, _ = self.say(flows.main, *self.where())
+        self.assertRegex(said, r"\n 3  tcp       open   10s    0s  -        root  198\.18")
+        _, said, _ = self.say(top.main, "--json", *self.where())
+        self.assertIs(json.loads(said)["totals"][0]["name"], None)
+
+    def test_noPrograms(self) -> None:
+        """Where the kernel does not tell of sockets, flows are listed without their programs."""
+
+        def start(sockets: KernelSockets) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        self.patch(KernelSockets, "start", start)
+        self.daemon.flows = [described(3, process=None)]
+        result, said, error = self.say(flows.main, "--json", *self.where())
+        self.assertEqual((result, json.loads(said)["flows"][0]["process"]), (0, None))
+        self.assertIn("found out here whose flows are whose (Operation not permitted).\n", error)
+
+    def test_control(self) -> None:
+        """Names that others choose do not control the terminal."""
+        wild = {**described(1)["process"], "name": "a\x1b[2J", "unit": "b\x1b.service"}
+        self.daemon.flows = [described(1, domain="c\x1b.example", process=wild)]
+        _, said, _ = self.say(flows.main, *self.where())
+        self.assertNotIn("\x1b", said)
+        self.assertIn("a\\x1b[2J 4711", said)
+
+    def test_failing(self) -> None:
+        """Without a daemon the status is 3; what the daemon refuses is its own sentence."""
+        for main in (flows.main, top.main, lambda words: close.main(["7", *words])):
+            result, _, error = self.say(main, "--run-dir", "/run/none")
+            self.assertEqual(result, 3)
+            self.assertEqual(error, "nanotun: No nanotun runs with runDir /run/none.\n")
+        self.daemon.trouble = "Not now."
+        for main in (flows.main, top.main, lambda words: close.main(["7", *words])):
+            self.assertEqual(self.say(main, *self.where()), (1, "", "nanotun: Not now.\n"))
+
+    def test_wrong(self) -> None:
+        """A wrong command line is one sentence that says what is right."""
+        columns = (
+            "id, protocol, state, age, idle, process, user, unit, from, to, address, rule, "
+            "upstream, by, up, down, up/s, down/s"
+        )
+        for words, sentence in (
+            (("7",), "there is no argument '7'"),
+            (
+                ("--state", "shut"),
+                "--state must be waiting, dialling, open or half-closed, not 'shut'",
+            ),
+            (("--protocol", "icmp"), "--protocol must be tcp or udp, not 'icmp'"),
+            (("--sort", "size"), f"--sort must be one of {columns}, not 'size'"),
+            (
+                ("--process", "a/b"),
+                "--process must be a name, a path or a process's number, not 'a/b'",
+            ),
+            (("--watch", "0"), "--watch takes 0.2 to 3600 seconds, not '0'"),
+        ):
+            expected = 2, "", f"nanotun flows: {sentence}; see 'nanotun flows --help'.\n"
+            self.assertEqual(self.say(flows.main, *words), expected)
+        self.assertEqual(self.daemon.asked, [])
+
+    def test_watched(self) -> None:
+        """
+        With --watch and no terminal, each look is a text, or an object in one line, and rates are
+        those since the last look.
+        """
+        pauses: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                raise KeyboardInterrupt
+            self.daemon.flows[0] = described(1, age=10.0 + 2 * len(pauses), up=5000)
+
+        def watch(*words: str) -> tuple[int, str]:
+            self.daemon.flows = [described(1)]
+            pauses.clear()
+            options = FlowsOptions()
+            options.parseOptions([*words, *self.where()])
+            with Looker(str(self.runDir), options.filter()) as looker:
+                what: Shown[Row] = Shown(FLOW_COLUMNS, options.sorted, list, {}, "flows")
+                result, said, _ = self.say(lambda _: show(what, looker, options, sleep))
+            return result, said
+
+        result, said = watch("--json", "--watch", "0.5")
+        self.assertEqual((result, pauses), (0, [0.5] * 3))
+        rates = [look["flows"][0]["rateUp"] for look in self.objects(said)]
+        self.assertEqual(rates, [100, 2000, 0])
+        _, said = watch("--watch")
+        self.assertEqual((said.count("DOWN/S\n"), pauses), (3, [2.0] * 3))
+        self.assertIn("2.0K", said)
+
+
+class TopTests(FlowsCase):
+    """C{nanotun top}."""
+
+    def totals(self, *words: str) -> list[tuple[Any, ...]]:
+        """What C{--json} sums up, as tuples."""
+        result, said, error = self.say(top.main, "--json", *self.where(), *words)
+        self.assertEqual((result, error), (0, ""))
+        found = json.loads(said)
+        self.assertEqual((set(found), found["now"]), ({"now", "by", "totals"}, NOW))
+        names = ["name", "flows", "up", "down", "rateUp", "rateDown"]
+        for each in found["totals"]:
+            self.assertEqual(list(each), names)
+        return [tuple(each.values()) for each in found["totals"]]
+
+    def test_sums(self) -> None:
+        """Flows are summed up by program or by what --by says; the most bytes come first."""
+        none = (None, 1, 0, 0, 0, 0)
+        for by, expected in (
+            ("process", [("curl", 3, 2007, 400_000, 201, 40_000), none]),
+            ("upstream", [
+                ("office", 2, 2000, 400_000, 200, 40_000), ("direct", 1, 7, 0, 1, 0), none,
+            ]),
+            ("rule", [
+                ("#2", 1, 1000, 200_000, 100, 20_000),
+                ("default", 1, 1000, 200_000, 100, 20_000),
+                ("#1", 1, 7, 0, 1, 0),
+                none,
+            ]),
+            ("domain", [
+                ("www.example.org", 2, 1007, 200_000, 101, 20_000),
+                ("2001:db8::7", 1, 1000, 200_000, 100, 20_000),
+                ("192.0.2.80", 1, 0, 0, 0, 0),
+            ]),
+        ):  # fmt: skip
+            key = lambda total: (-total[3], str(total[0]))  # noqa: E731
+            self.assertEqual(sorted(self.totals("--by", by), key=key), sorted(expected, key=key))
+
+    def test_text(self) -> None:
+        """The sums are a table, sorted as --sort says, of the flows that meet the filters."""
+        result, said, _ = self.say(top.main, *self.where(), "--protocol", "tcp", "--sort", "flows")
+        expected = [
+            "PROCESS  FLOWS    UP  DOWN  UP/S  DOWN/S",
+            "curl         2  2.0K  391K  200B   39.1K",
+            "-            1    0B    0B     -       -",
+        ]
+        self.assertEqual((result, said.splitlines()), (0, expected))
+        result, said, _ = self.say(top.main, *self.where(), "--process", "wget")
+        self.assertEqual(said, "No flow meets the filters; 4 are open.\n")
+
+    def test_wrong(self) -> None:
+        """What cannot be summed up by is said with what can."""
+        result, _, error = self.say(top.main, "--by", "port")
+        self.assertEqual(result, 2)
+        self.assertIn("--by must be process, domain, upstream or rule, not 'port'; see", error)
+
+
+class CloseTests(FlowsCase):
+    """C{nanotun close}."""
+
+    def open(self) -> list[int]:
+        """The flows that are left."""
+        return [flow["id"] for flow in self.daemon.flows]
+
+    def closeHere(self, answer: str, *words: str) -> tuple[int, str]:
+        """
+        Close on a terminal.
+
+        @param answer: what the user types.
+        @return: the status, and what the terminal shows.
+        """
+        mine, terminal = pty.openpty()
+        os.write(mine, answer.encode())
+        with os.fdopen(os.dup(terminal), "w") as out, os.fdopen(terminal) as into:
+            self.patch(sys, "stdin", into)
+            self.patch(sys, "stdout", out)
+            try:
+                result = close.main([*words, *self.where()])
+            finally:
+                out.flush()
+                sys.stdin, sys.stdout = sys.__stdin__, sys.__stdout__
+            # What nobody has read goes with the terminal.
+            said = read(mine)
+        os.close(mine)
+        return result, said
+
+    def test_ids(self) -> None:
+        """Flows are closed by their ids, without a listing; those that are gone are counted."""
+        result = self.say(close.main, *self.where(), "2", "9", "2")
+        self.assertEqual(result, (0, "Closed 2 flows.\n", ""))
+        self.assertEqual(self.open(), [1, 5])
+        self.assertEqual(self.daemon.asked, [("close", {"ids": [2, 9]})])
+        result = self.say(close.main, *self.where(), "1", "2", "9")
+        self.assertEqual(result, (0, "Closed 1 flow; 2 were not open any more.\n", ""))
+
+    def test_absent(self) -> None:
+        """Where nothing was closed, the status is 1."""
+        result = self.say(close.main, *self.where(), "77")
+        self.assertEqual(result, (1, "That flow is not open.\n", ""))
+        result = self.say(close.main, *self.where(), "77", "78")
+        self.assertEqual(result, (1, "None of those flows is open.\n", ""))
+        result = self.say(close.main, *self.where(), "--process", "wget", "--yes")
+        self.assertEqual(result, (1, "No flow meets the filters; 4 are open.\n", ""))
+        self.assertEqual(self.open(), [1, 2, 5, 9])
+
+    def test_filters(self) -> None:
+        """What meets the filters is closed; with --yes nobody is asked."""
+        result = self.say(close.main, *self.where(), "--process", "curl", "--to", ":443", "--yes")
+        self.assertEqual(result, (0, "Closed 2 flows.\n", ""))
+        self.assertEqual(self.open(), [2, 5])
+
+    def test_nobody(self) -> None:
+        """Without a terminal and without --yes nothing is closed, as nobody can be asked."""
+        result = self.say(close.main, *self.where(), "--process", "curl")
+        sentence = "3 flows would be closed, and nobody can be asked here; add --yes."
+        self.assertEqual(result, (1, "", f"nanotun: {sentence}\n"))
+        self.assertEqual(self.open(), [1, 2, 5, 9])
+
+    def test_asked(self) -> None:
+        """On a terminal the flows are shown first, and closed if the user agrees."""
+        for answer, result, left in (
+            ("\n", 1, [1, 2, 5, 9]),
+            ("n\n", 1, [1, 2, 5, 9]),
+            ("\x04", 1, [1, 2, 5, 9]),
+            ("y\n", 0, [1, 2, 5]),
+        ):
+            status, said = self.closeHere(answer, "--protocol", "udp")
+            self.assertEqual((status, self.open()), (result, left), repr(answer))
+            self.assertIn("www.example.org:443", said)
+            self.assertIn("Close this flow? [y/N]", said)
+            self.assertIn("Nothing was closed." if result else "Closed 1 flow.", said)
+        _, said = self.closeHere("YES\n", "--protocol", "tcp")
+        self.assertIn("Close these 3 flows? [y/N]", said)
+        self.assertEqual(self.open(), [])
+
+    def test_later(self) -> None:
+        """What began after the flows were shown is not closed, even if it meets the filters."""
+
+        def agreed(look: Any) -> bool:
+            self.daemon.flows.append(described(10))
+            return True
+
+        self.patch(close, "_agreed", agreed)
+        self.say(close.main, *self.where(), "--process", "curl")
+        self.assertEqual(self.open(), [5, 10])
+
+    def test_many(self) -> None:
+        """More flows than one request can name are closed by several."""
+        count = 2001
+        self.daemon.flows = [described(1 << 63 | each) for each in range(count)]
+        _, said, _ = self.say(close.main, *self.where(), "--yes", "--process", "curl")
+        self.assertEqual((said, self.open()), (f"Closed {count} flows.\n", []))
+
+    def test_wrong(self) -> None:
+        """It needs either ids or filters."""
+        for words, sentence in (
+            ((), "give ids or filters, such as 17 or --process curl"),
+            (("--yes",), "give ids or filters, such as 17 or --process curl"),
+            (
+                ("7", "--protocol", "udp"),
+                "give either ids or filters; 'nanotun flows' shows what is open",
+            ),
+            (("curl",), "'curl' is no flow's id"),
+            (("0",), "'0' is no flow's id"),
+            (("-1",), "there is no option -1"),
+        ):
+            expected = 2, "", f"nanotun close: {sentence}; see 'nanotun close --help'.\n"
+            self.assertEqual(self.say(close.main, *words), expected, words)
+        self.assertEqual(self.daemon.asked, [])
