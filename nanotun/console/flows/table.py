@@ -93,14 +93,15 @@ def lines(
             if order is not None and order.name == column.name:
                 title += FALLING if column.isNumber != order.turned else RISING
             texts[column] = [title, *found]
-    widths = {column: max(map(len, found)) for column, found in texts.items()}
+    whole = {column: max(map(len, found)) for column, found in texts.items()}
+    widths = whole.copy()
     if width is not None:
         _fit(widths, width)
     pattern = GAP.join(
         f"{{:{'>' if column.isNumber else '<'}{size}}}" for column, size in widths.items()
     )
     shown = [
-        [_cut(text, size) for text in texts[column]] if column.isLong else texts[column]
+        [_cut(text, size) for text in texts[column]] if size < whole[column] else texts[column]
         for column, size in widths.items()
     ]
     return [pattern.format(*cells).rstrip() for cells in zip(*shown, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from nanotun.console.flows.rows import Row
 from nanotun.console.flows.shown import Shown, show
 from nanotun.console.flows.text import FLOW_COLUMNS
 from nanotun.owners.sockets import KernelSockets
+from tests import ROOT
 from tests.unit.console.flow_cases import NOW, FlowsCase, described, undecided
 
 #: What is listed of the flows of L{FlowsCase}, with nothing known but what the daemon says.
@@ -43,6 +45,37 @@ def read(fd: int) -> str:
     while select.select([fd], [], [], 0)[0]:
         said += os.read(fd, 65536)
     return said.decode().replace("\r\n", "\n")
+
+
+#: What docs/flows.md calls the types of JSON.
+TYPES = {
+    int: "integer", float: "number", str: "string", type(None): "null", dict: "object",
+}  # fmt: skip
+
+
+def fields(value: dict[str, Any], path: str = "") -> dict[str, set[str]]:
+    """The fields of an object and of those in it, with their types."""
+    found: dict[str, set[str]] = {}
+    for name, each in value.items():
+        place = f"{path}{name}[]" if isinstance(each, list) else f"{path}{name}"
+        for one in each if isinstance(each, list) else [each]:
+            found.setdefault(place, set()).add(TYPES[type(one)])
+            if isinstance(one, dict):
+                for inner, types in fields(one, f"{place}.").items():
+                    found.setdefault(inner, set()).update(types)
+    return found
+
+
+def documented(word: str) -> dict[str, set[str]]:
+    """The fields that docs/flows.md has for C{--json} of a word, with their types."""
+    text = (ROOT / "docs" / "flows.md").read_text()
+    table = text.partition(f"| field of `{word}` |")[2].partition("\n\n")[0]
+    found: dict[str, set[str]] = {}
+    for line in table.splitlines()[2:]:
+        _, names, types, _ = line.split("|", 3)
+        for name in re.findall("`(.*?)`", names):
+            found[name] = set(types.strip().split(" or "))
+    return found
 
 
 class FlowsTests(FlowsCase):
@@ -71,6 +104,17 @@ class FlowsTests(FlowsCase):
         self.assertEqual(found["flows"], expected)
         # For tools that read lines.
         self.assertEqual(len(said.splitlines()), 2 + len(expected))
+
+    def test_schema(self) -> None:
+        """docs/flows.md has every field of the JSON, with its type."""
+        _, said, _ = self.say(flows.main, "--json", *self.where())
+        told = fields(json.loads(said))
+        # What the daemon says of a flow is documented, and tested, with the daemon.
+        for name in (*described(1), *(f"process.{each}" for each in described(1)["process"])):
+            del told[f"flows[].{name}"]
+        self.assertEqual(told, documented("flows"))
+        _, said, _ = self.say(top.main, "--json", *self.where())
+        self.assertEqual(fields(json.loads(said)), documented("top"))
 
     def test_pages(self) -> None:
         """All pages are asked for, each after the last flow of the one before."""
