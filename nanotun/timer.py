@@ -1,11 +1,12 @@
 """
 One delayed call that can be restarted or cancelled at any time, how long to wait after
-trouble, and the reactor whose clock nobody sets.
+trouble, how long things took, and the reactor whose clock nobody sets.
 """
 
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +65,35 @@ class Timer:
         self._call = None
         assert self._function is not None
         return self._function()
+
+
+class Durations:
+    """
+    Counts how long things took, in ranges.
+
+    @ivar bounds: seconds, in ascending order; each is the last of its range.
+    @ivar counts: how many were in each range, and at the end those that took longer.
+    @ivar total: seconds of all together.
+    """
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float, count: int = 1) -> None:
+        """Some of the same length."""
+        self.counts[bisect_left(self.bounds, seconds)] += count
+        self.total += seconds * count
+
+    def __add__(self, other: Durations) -> Durations:
+        """Both together; they have the same bounds."""
+        made = Durations(self.bounds)
+        made.counts = [one + two for one, two in zip(self.counts, other.counts, strict=True)]
+        made.total = self.total + other.total
+        return made
 
 
 def steadyReactor() -> Any:

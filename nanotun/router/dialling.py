@@ -9,7 +9,7 @@ plan, the upstream does it, and so it does when the engine could not.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -42,6 +42,7 @@ from nanotun.interfaces import (
     IUpstream,
 )
 from nanotun.log.trouble import TroubleLog
+from nanotun.policy.decisions import nameOf
 from nanotun.router.following import Following
 from nanotun.router.named import dialled
 from nanotun.router.notes import NoteTable
@@ -50,6 +51,9 @@ from nanotun.router.plainhttp import PlainHttpFlows
 from nanotun.router.programs import FlowPrograms
 from nanotun.router.standing import StandingDecisions
 from nanotun.router.tally import Tally
+
+if TYPE_CHECKING:
+    from nanotun.router.dialtimes import DialTimes
 
 #: What the app sees of an error.  Any other error, a proxy at fault and a deadline that
 #: passed included, is a reset: the app should not go on trying.  So is a proxy's ban, since
@@ -77,6 +81,7 @@ class Dialling:
     @ivar standing: the decisions that the engine has.
     @ivar paths: how many flows were joined: C{engine}, by a plan; C{standing}, by a standing
         decision; C{general}, in any other way.
+    @ivar times: counts how long dials take; L{None} if nobody wants to know.
     @param notes: gives what is decided a number.
     @param programs: told of the flows that are joined.
     @param log: for the debug lines, and for bugs.
@@ -99,6 +104,7 @@ class Dialling:
         log: Logger,
     ) -> None:
         self.paths = {"engine": 0, "standing": 0, "general": 0}
+        self.times: DialTimes | None = None
         self._clock = clock
         self._names = names
         self._countsFlows = bool(names.followsFlows)
@@ -154,12 +160,13 @@ class Dialling:
         note = self._notes.numberOf(decision, upstream)
         follow = self._following.expect(flow, judge, decision, upstream)
         plan = self._planOf(upstream, destination)
+        now = self._clock.seconds()
         if plan is None:
-            pending = self._pending[flow.id] = PendingFlow(self, request, decision, note, follow)
+            pending = PendingFlow(self, request, decision, note, follow, now)
+            self._pending[flow.id] = pending
             pending.begin(upstream.connect(destination))
             return
-        began = self._clock.seconds()
-        planned = PlannedFlow(self, request, decision, note, follow, plan, began)
+        planned = PlannedFlow(self, request, decision, note, follow, now, plan)
         self._pending[flow.id] = planned
         try:
             request.dial(plan, note)
@@ -202,6 +209,8 @@ class Dialling:
         if not isinstance(pending, PlannedFlow):
             return  # all was stopped meanwhile
         pending.plan.outcomes.opened(1, seconds, address)
+        if self.times is not None:
+            self.times.add(nameOf(pending.decision), seconds)
         self._isJoined(pending, "engine")
 
     def dialEnded(self, request: IFlowRequest, end: DialEnd, standing: int) -> None:
@@ -236,7 +245,7 @@ class Dialling:
             follow = self._following.expect(flow, known.judge, known.decision, known.upstream)
             began = self._clock.seconds() - seconds
             pending = PlannedFlow(
-                self, request, known.decision, known.note, follow, known.plan, began
+                self, request, known.decision, known.note, follow, began, known.plan
             )
             self._pending[flow.id] = pending
         return pending if isinstance(pending, PlannedFlow) else None
@@ -254,6 +263,8 @@ class Dialling:
         """A pending flow has its leg."""
         request = pending.request
         self._pending.pop(request.flow.id, None)
+        if self.times is not None:
+            self.times.add(nameOf(pending.decision), self._clock.seconds() - pending.began)
         try:
             joined = self._plainHttp.join(request, connection, pending.note)
         except FlowLimitError as error:
@@ -276,21 +287,25 @@ class Dialling:
         pending.follow()
         self._programs.look(pending.request.flow, pending.decision)
 
-    def _standingJoined(self, flows: int) -> None:
+    def _standingJoined(self, decision: Decision, flows: int, seconds: float) -> None:
         self.paths["standing"] += flows
+        if self.times is not None:
+            self.times.add(nameOf(decision), seconds, flows)
 
-    def failed(self, request: IFlowRequest, reason: Failure) -> None:
+    def failed(self, pending: PendingFlow, reason: Failure) -> None:
         """The dial of a pending flow failed."""
+        request, error, refusal = pending.request, reason.value, Refusal.RESET
         self._pending.pop(request.flow.id, None)
-        error = reason.value
-        refusal = Refusal.RESET
+        ofDestination = type(error) in REFUSALS or isinstance(error, DestinationSilent)
+        if self.times is not None:
+            self.times.addFailure(nameOf(pending.decision), ofDestination)
         if not isinstance(error, UpstreamError):
             self._log.failure(
                 "The dial to {destination} failed: internal error",
                 failure=reason,
                 destination=request.flow.destination,
             )
-        elif type(error) in REFUSALS or isinstance(error, DestinationSilent):
+        elif ofDestination:
             # Nothing is wrong with the proxy, and most of it the app sees itself.
             refusal = REFUSALS.get(type(error), refusal)
             if error.news:

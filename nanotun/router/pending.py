@@ -22,7 +22,7 @@ class Waits(Protocol):
     def connected(self, pending: PendingFlow, connection: Connection) -> None:
         """A pending flow has its leg."""
 
-    def failed(self, request: IFlowRequest, reason: Failure) -> None:
+    def failed(self, pending: PendingFlow, reason: Failure) -> None:
         """The dial of a pending flow failed."""
 
 
@@ -32,9 +32,19 @@ class PendingFlow:
 
     @ivar note: what was decided, for the engine; see L{nanotun.router.notes}.
     @ivar follow: to be called when the flow was joined.
+    @ivar began: the clock's seconds when the dial began.
     """
 
-    __slots__ = ("_cancelled", "_dial", "_waits", "decision", "follow", "note", "request")
+    __slots__ = (
+        "_cancelled",
+        "_dial",
+        "_waits",
+        "began",
+        "decision",
+        "follow",
+        "note",
+        "request",
+    )
 
     def __init__(
         self,
@@ -43,11 +53,13 @@ class PendingFlow:
         decision: Decision,
         note: int,
         follow: Callable[[], None],
+        began: float,
     ) -> None:
         self.request = request
         self.decision = decision
         self.note = note
         self.follow = follow
+        self.began = began
         self._waits = waits
         self._dial: Deferred[Connection] | None = None
         self._cancelled = False
@@ -73,18 +85,16 @@ class PendingFlow:
     def _failed(self, reason: Failure) -> None:
         if self._cancelled and reason.check(CancelledError, UpstreamError):
             return
-        self._waits.failed(self.request, reason)
+        self._waits.failed(self, reason)
 
 
 class PlannedFlow(PendingFlow):
     """
     One whose leg the engine is to open.  Once that has ended, or takes long, the plan's outcomes
     go on with it, and it is a pending flow like any other.
-
-    @param began: the clock's seconds when the dial began.
     """
 
-    __slots__ = ("_began", "_engine", "plan")
+    __slots__ = ("_engine", "plan")
 
     def __init__(
         self,
@@ -93,12 +103,11 @@ class PlannedFlow(PendingFlow):
         decision: Decision,
         note: int,
         follow: Callable[[], None],
-        plan: DialPlan,
         began: float,
+        plan: DialPlan,
     ) -> None:
-        super().__init__(waits, request, decision, note, follow)
+        super().__init__(waits, request, decision, note, follow, began)
         self.plan = plan
-        self._began = began
         # Fires with the end of the engine's dial, if that takes long.
         self._engine: Deferred[DialEnd] | None = None
 
@@ -120,12 +129,12 @@ class PlannedFlow(PendingFlow):
         @param now: the clock's seconds.
         """
         engine = self._engine = Deferred(self._undial)
-        self.begin(self.plan.outcomes.silent(engine, now - self._began))
+        self.begin(self.plan.outcomes.silent(engine, now - self.began))
 
     def cancel(self, now: float) -> None:
         """See L{PendingFlow.cancel}."""
         if self._dial is None:
-            self.plan.outcomes.abandoned(now - self._began)
+            self.plan.outcomes.abandoned(now - self.began)
         super().cancel(now)
 
     def _undial(self, engine: Deferred[DialEnd]) -> None:

@@ -62,7 +62,8 @@ class StandingDecisions:
 
     @ivar known: by their numbers, until the last flow of each has ended.
     @param pins: whether the names have to be told that addresses are in use.
-    @param joined: called with the number of flows that were joined.
+    @param joined: called with the decision, the number of flows that were joined, and the
+        seconds that the dial of each took, on average.
     """
 
     _log = Logger()
@@ -75,7 +76,7 @@ class StandingDecisions:
         names: INames,
         tally: Tally,
         pins: bool,
-        joined: Callable[[int], None],
+        joined: Callable[[Decision, int, float], None],
         seenLimit: int = SEEN_LIMIT,
         limit: int = STANDING_LIMIT,
     ) -> None:
@@ -162,7 +163,7 @@ class StandingDecisions:
         if decided:
             self._tally.count(standing.decision, decided)
         if joined:
-            self._joined(joined)
+            self._joined(standing.decision, joined, seconds)
             standing.plan.outcomes.opened(joined, seconds, address)
         if abandoned:
             standing.plan.outcomes.abandoned(abandoned)

@@ -74,6 +74,16 @@ class Tally:
             key = "" if rule.startswith("#") else rule, verdict, upstream
             self._counts[key] = self._counts.get(key, 0) + count
 
+    def decisions(self) -> dict[tuple[str, str, str], int]:
+        """
+        How many flows there were since the start, by verdict, rule and upstream.  In an order
+        that stays; the rule is empty for what rules that are gone have decided.
+        """
+        return {
+            (verdict.value, rule, upstream): count
+            for (rule, verdict, upstream), count in self._counts.items()
+        }
+
     def report(self) -> dict[str, Any]:
         """
         How many flows there were since the start.

@@ -49,6 +49,25 @@ class TallyTests(SynchronousTestCase):
             },
         )
 
+    def test_decisions(self) -> None:
+        """
+        Each combination of verdict, rule and upstream is counted, in the order in which they
+        came; those of rules that are gone have no rule.
+        """
+        user = Decision(Verdict.PROXY, "#1", upstream="office")
+        for decision in (user, PROXIED, Decision(Verdict.SERVE, "gateway"), user):
+            self.tally.count(decision)
+        self.assertEqual(
+            list(self.tally.decisions().items()),
+            [
+                (("proxy", "#1", "office"), 2),
+                (("proxy", "default", "proxy"), 1),
+                (("serve", "gateway", ""), 1),
+            ],
+        )
+        self.tally.rulesChanged()
+        self.assertEqual(self.tally.decisions()["proxy", "", "office"], 2)
+
     def test_upstreams(self) -> None:
         """Flows of one rule are counted by upstream, too; those that it refuses as well."""
         for decision, times in (

@@ -7,7 +7,7 @@ import time
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.timer import Timer, backOff, steadyReactor
+from nanotun.timer import Durations, Timer, backOff, steadyReactor
 from tests.garbage import garbageOf
 
 
@@ -112,6 +112,33 @@ class BackOffTests(SynchronousTestCase):
         """Chance takes away up to half of a delay."""
         self.assertEqual(backOff(2.0, 60.0, lambda: 0.0)(1), 2.0)
         self.assertEqual(backOff(2.0, 60.0, lambda: 0.5)(1), 3.0)
+
+
+class DurationsTests(SynchronousTestCase):
+    """L{Durations}."""
+
+    def test_ranges(self) -> None:
+        """Each is counted in the range that it ends at most, and the longest ones apart."""
+        durations = Durations((0.1, 1.0))
+        for seconds in (0.0, 0.1, 0.2, 1.0, 1.5):
+            durations.add(seconds)
+        self.assertEqual(durations.counts, [2, 2, 1])
+        self.assertAlmostEqual(durations.total, 2.8)
+
+    def test_several(self) -> None:
+        """Several of the same length count as often."""
+        durations = Durations((0.1, 1.0))
+        durations.add(0.5, 4)
+        self.assertEqual((durations.counts, durations.total), ([0, 4, 0], 2.0))
+
+    def test_together(self) -> None:
+        """The sum of two has what both have, and leaves them as they are."""
+        one, other = Durations((0.1, 1.0)), Durations((0.1, 1.0))
+        one.add(0.5)
+        other.add(2.0, 2)
+        both = one + other
+        self.assertEqual((both.counts, both.total), ([0, 1, 2], 4.5))
+        self.assertEqual(one.counts, [0, 1, 0])
 
 
 class SteadyReactorTests(SynchronousTestCase):
