@@ -124,12 +124,14 @@ def ownersReport(owners: Owners, recorded: bool) -> dict[str, int]:
     The report's C{processes}.
 
     @param recorded: whether the kernel tells who makes a socket.
-    @return: C{misses}, the number of flows whose owner could not be found; C{waiting}, of
-        those whose owner is still being found; C{known}, the number of processes at the
+    @return: C{lookups}, the number of flows whose owner was asked for; C{misses}, of those
+        whose owner could not be found; C{waiting}, of those whose owner is still being found;
+        C{known}, the number of processes at the
         last scan, C{excluded}, how many of them are excluded, and C{recorded}.
     """
     table = owners.table
     return {
+        "lookups": owners.lookups,
         "misses": owners.misses,
         "waiting": owners.waiting,
         "known": len(table.stats),

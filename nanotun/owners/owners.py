@@ -36,6 +36,7 @@ LOOK_INTERVAL = 0.5
 @implementer(IOwners, IPart)
 class Owners:
     """
+    @ivar lookups: how many flows' owners were asked for.
     @ivar misses: see L{IOwners}.
     @ivar options: what they are made of.
     @ivar established: keeps connections that are older than the daemon.
@@ -66,6 +67,7 @@ class Owners:
         established: Established,
         options: OwnerOptions,
     ) -> None:
+        self.lookups = 0
         self.misses = 0
         self.options = options
         self.established = established
@@ -140,6 +142,7 @@ class Owners:
 
     def ownerOf(self, flow: Flow) -> Owner | Deferred[Owner | None] | None:
         """See L{IOwners.ownerOf}."""
+        self.lookups += 1
         try:
             return self._attempt(flow, last=self._waiting.full)
         except OutOfTime as late:

@@ -13,6 +13,7 @@ class Counters:
 
     @ivar queries: queries of clients, by UDP and TCP.
     @ivar hits: queries answered from the cache.
+    @ivar misses: queries that the cache had no answer to, and a server is asked.
     @ivar faked: queries answered by C{dnsMode: fake-ip} itself.
     @ivar fakesRefused: queries that C{dnsMode: fake-ip} answered by SERVFAIL, because too many
         fake addresses were in use.
@@ -46,6 +47,7 @@ class Counters:
     def __init__(self) -> None:
         self.queries = 0
         self.hits = 0
+        self.misses = 0
         self.faked = 0
         self.fakesRefused = 0
         self.absent = 0
@@ -118,3 +120,4 @@ class GatewayStats(NamedTuple):
     rejected: int
     stale: int
     rebound: int
+    misses: int

@@ -243,20 +243,14 @@ class NameServers:
 
     def reports(self) -> list[dict[str, object]]:
         """
-        What has come of the queries to each server, in the order of the settings:
-        C{server}, C{via}, C{queries}, C{answers}, C{errors}, C{hits}, C{latency} in seconds or
-        L{None}, C{state} (C{up}, C{down} if it is asked last, C{unknown}) and C{trouble}.
+        What has come of the queries to each server, in the order of the settings: its
+        L{ServerTally.report}, C{state} (C{up}, C{down} if it is asked last, C{unknown}) and
+        C{trouble}.
         """
         down = {id(tally) for queries in self._queries() for tally in queries.down()}
         return [
             {
-                "server": str(tally.server),
-                "via": tally.server.via,
-                "queries": tally.queries,
-                "answers": tally.answers,
-                "errors": tally.errors,
-                "hits": tally.hits,
-                "latency": tally.latency,
+                **tally.report(),
                 "state": "down" if id(tally) in down else "up" if tally.heard else "unknown",
                 "trouble": tally.trouble,
             }

@@ -150,6 +150,8 @@ class DnsRelay:
                 trace.stage = "private"
             reply(errorReply(wire, query, SERVFAIL) if choice is None else self._deny(wire, query))
             return True
+        if servers is None:
+            counters.misses += 1
         return self._exchanges.ask(wire, query, waiter, asked, servers is not None)
 
     def give(

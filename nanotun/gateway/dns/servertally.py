@@ -23,13 +23,24 @@ class ServerTally:
     @ivar errors: attempts that it has not answered in time, or that could not be sent, and
         answers that say that it has trouble: SERVFAIL, REFUSED, FORMERR and NOTIMP.
     @ivar hits: answers of its that were given from the cache.
+    @ivar seconds: that all of its answers took.
     @ivar latency: seconds that its answers take, as an exponential mean; L{None} before the
         first.
     @ivar heard: whether it has answered since the machine is in this network.
     @ivar trouble: what is wrong, as a sentence; empty if its latest answer was a good one.
     """
 
-    __slots__ = ("answers", "errors", "heard", "hits", "latency", "queries", "server", "trouble")
+    __slots__ = (
+        "answers",
+        "errors",
+        "heard",
+        "hits",
+        "latency",
+        "queries",
+        "seconds",
+        "server",
+        "trouble",
+    )
 
     def __init__(self, server: DnsServer) -> None:
         self.server = server
@@ -37,9 +48,26 @@ class ServerTally:
         self.answers = 0
         self.errors = 0
         self.hits = 0
+        self.seconds = 0.0
         self.latency: float | None = None
         self.heard = False
         self.trouble = ""
+
+    def report(self) -> dict[str, object]:
+        """
+        The numbers: C{server}, C{via}, C{queries}, C{answers}, C{errors}, C{hits}, C{seconds}
+        that all answers took together, and C{latency} in seconds or L{None}.
+        """
+        return {
+            "server": str(self.server),
+            "via": self.server.via,
+            "queries": self.queries,
+            "answers": self.answers,
+            "errors": self.errors,
+            "hits": self.hits,
+            "seconds": self.seconds,
+            "latency": self.latency,
+        }
 
     def answered(self, answer: bytes, seconds: float) -> None:
         """
@@ -49,6 +77,7 @@ class ServerTally:
         @param seconds: since it was asked.
         """
         self.answers += 1
+        self.seconds += seconds
         self.heard = True
         latency = self.latency
         self.latency = seconds if latency is None else latency + WEIGHT * (seconds - latency)

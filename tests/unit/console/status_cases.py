@@ -48,6 +48,7 @@ REPORT: dict[str, Any] = {
                 "answers": 39,
                 "errors": 1,
                 "hits": 80,
+                "seconds": 0.9,
                 "latency": 0.0234,
                 "state": "up",
                 "trouble": "",

@@ -204,12 +204,13 @@ class HandlerTests(SynchronousTestCase):
 
     def test_recorded(self) -> None:
         """The report says whether the kernel records who makes sockets."""
-        owners = SimpleNamespace(misses=3, waiting=0, table=EMPTY)
+        owners = SimpleNamespace(lookups=5, misses=3, waiting=0, table=EMPTY)
         for works in (True, False):
             live: Any = SimpleNamespace(current=SimpleNamespace(owners=owners, script=None))
             recorder: Any = SimpleNamespace(works=works)
             parts: Any = mock.MagicMock()
             report = makeReport(live, "", parts, parts, parts, parts, None, recorder, lambda: 0.0)()
             self.assertIs(report["processes"]["recorded"], works)
+            self.assertEqual(report["processes"]["lookups"], 5)
             self.assertEqual(report["processes"]["misses"], 3)
         self.flushLoggedErrors()

@@ -254,6 +254,7 @@ class NameServersTests(NameServersCase):
             "answers": 1,
             "errors": 0,
             "hits": 0,
+            "seconds": 0.25,
             "latency": 0.25,
             "state": "up",
             "trouble": "",

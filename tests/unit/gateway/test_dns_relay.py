@@ -76,7 +76,15 @@ class RelayTests(RelayCase):
         expected = [wire, ask(ident=5), ask("WWW.example.com", ident=6)]
         self.assertEqual(self.messages(), [answer(each) for each in expected])
         self.assertEqual((self.counters.queries, self.counters.hits), (3, 2))
+        self.assertEqual(self.counters.misses, 1)
         self.assertEqual(self.relay.inFlight, 0)
+
+    def test_noMiss(self) -> None:
+        """A query that asks servers of its own, or is none, is no miss of the cache."""
+        self.query(ask()[:11])
+        reply: list[bytes] = []
+        self.relay.query(ask(), "c", reply.append, servers=FakeQueries(FIRST))
+        self.assertEqual((self.counters.queries, self.counters.misses), (2, 0))
 
     def test_repeated(self) -> None:
         """A repeated query is not sent again, and gets one answer."""

@@ -30,6 +30,13 @@ class ServerTallyTests(SynchronousTestCase):
         self.answered(seconds=0.0)
         self.assertAlmostEqual(self.tally.latency or 0, 0.7)
 
+    def test_seconds(self) -> None:
+        """What all answers took is added up."""
+        self.answered(seconds=0.5)
+        self.answered(2, seconds=0.25)
+        self.tally.failed("")
+        self.assertEqual(self.tally.seconds, 0.75)
+
     def test_faults(self) -> None:
         """An answer that says that the server has trouble is an error, and one that says that
         there is no such name is none."""

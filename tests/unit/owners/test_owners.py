@@ -52,7 +52,7 @@ class OwnerTests(OwnersCase):
         """A flow without a socket is a miss."""
         owners = self.owners()
         self.assertIsNone(owners.ownerOf(TCP))
-        self.assertEqual(owners.misses, 1)
+        self.assertEqual((owners.lookups, owners.misses), (1, 1))
 
     def test_ourselves(self) -> None:
         """A marked socket is ours, whichever process has it, and no process is examined."""
