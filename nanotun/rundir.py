@@ -17,6 +17,9 @@ SOCKET = "control.sock"
 #: The pidfile of a daemon in the background.
 PIDFILE = "nanotun.pid"
 
+#: What a monitor has to send for the metrics; it stays when the daemon stops.
+METRICS_TOKEN = "metrics.token"
+
 #: The changes that the daemon has made to the machine.
 JOURNAL = "journal.json"
 

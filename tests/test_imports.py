@@ -26,6 +26,7 @@ WORLD = (
     "nanotun.control",
     "nanotun.cell",
     "nanotun.scripting",
+    "nanotun.metrics",
 )
 
 #: From the bottom to the top.  A module may import from its own part and from
@@ -112,6 +113,10 @@ PURE = (
     "nanotun.routing.firewall.switchtext",
     "nanotun.config.change",
     "nanotun.control.messages",
+    "nanotun.metrics.families",
+    "nanotun.metrics.guard",
+    "nanotun.metrics.labels",
+    "nanotun.metrics.made",
     "nanotun.console.dns.text",
     "nanotun.console.flows.ends",
     "nanotun.console.flows.filters",
@@ -198,6 +203,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "hyperlink": "nanotun.upstream.url",
     "idna": "nanotun.config.domains",
     "maxminddb": "nanotun.daemon.countries",
+    "prometheus_client": "nanotun.metrics",
     "psutil": "nanotun.doctor",
     "rich": "nanotun.console",
 }

@@ -58,6 +58,7 @@ if [ "${1:-build}" = test ]; then
     want zsh zsh
     want fish fish
     want dbus-daemon dbus-daemon
+    want prometheus promtool
     # For a stand-in of systemd-resolved, which Debian's own Python runs.
     [ -e /usr/lib/python3/dist-packages/jeepney ] || wanted="$wanted python3-jeepney"
 fi

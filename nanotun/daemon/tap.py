@@ -35,6 +35,7 @@ from nanotun.daemon.flowrequests import closeHandler, flowsHandler
 from nanotun.daemon.lists import readLists
 from nanotun.daemon.localresolvers import LocalResolvers
 from nanotun.daemon.loss import DeviceLoss
+from nanotun.daemon.monitoring import metricsOf
 from nanotun.daemon.networkwatch import NetworkWatch, waysOut
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.observed import programSearch
@@ -316,7 +317,8 @@ def makeService(options: Options) -> IService:
     )
     # The watch is stopped after the routes: without them nothing needs it.
     programs = programSearch(settings, reactor, recorder, router.programs)
-    after = (watch, *routing, *programs, control, notifier)
+    metrics = metricsOf(settings, reactor, router, report)
+    after = (watch, *routing, *programs, control, *metrics, notifier)
     parts = Parts(device, engine, gateway, router, before, after)
     notices = (
         *origins(options),

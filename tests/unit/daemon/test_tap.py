@@ -36,7 +36,9 @@ from nanotun.flow import Decision, Endpoint, Flow, Protocol, Verdict
 from nanotun.gateway.dns.message import readQuery
 from nanotun.interfaces import DnsServer, IPacketEngine, IPacketEngineFactory
 from nanotun.linux.markedroute import MarkedRoute
+from nanotun.metrics.server import MetricsServer
 from nanotun.owners.recorder import Recorder
+from nanotun.router.dialtimes import DialTimes
 from nanotun.routing.routes import Routes
 from nanotun.testing import FakeScript, MemoryTunOpener
 from nanotun.upstream.group.sole import SoleUpstream
@@ -141,6 +143,15 @@ class MakeServiceTests(SynchronousTestCase):
         first = [type(part) for part in parts.before[:3]]
         self.assertEqual(first, [Signals, Privileges, InstanceLock])
         self.assertIsInstance(parts.after[-1], Notifier)
+
+    def test_metrics(self) -> None:
+        """With the setting there are metrics, and dials are counted; otherwise neither."""
+        parts = self.tunnel(self.options("direct://", "--metrics", "127.0.0.1:9198")).parts
+        self.assertIsInstance(parts.after[-2], MetricsServer)
+        self.assertIsInstance(parts.router.dialling.times, DialTimes)
+        parts = self.tunnel(self.options()).parts
+        self.assertNotIn(MetricsServer, [type(part) for part in parts.after])
+        self.assertIs(parts.router.dialling.times, None)
 
     def test_older(self) -> None:
         """Connections are kept just before the routes are set, and once more just after."""

@@ -1,0 +1,33 @@
+"""
+What watches the daemon from outside, if the settings ask for it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from nanotun.config.settings import Settings
+from nanotun.control.report import Report
+from nanotun.interfaces import IPart
+from nanotun.router.router import FlowRouter
+
+
+def metricsOf(
+    settings: Settings, reactor: Any, router: FlowRouter, report: Report
+) -> tuple[IPart, ...]:
+    """
+    Make what serves the metrics, and have the router count what only they have.
+
+    @param report: the status report.
+    @return: nothing without the setting C{metrics}, and then nothing of it is imported.
+    """
+    if settings.metrics is None:
+        return ()
+    from nanotun.metrics.families import Counted
+    from nanotun.metrics.server import MetricsServer
+    from nanotun.router.dialtimes import DialTimes
+
+    times = router.dialling.times = DialTimes()
+    counted = Counted(report, router.tally.decisions, lambda: times.opened, lambda: times.failed)
+    return (MetricsServer(settings.metrics, settings.runDir, counted, reactor, time.time),)
