@@ -54,6 +54,8 @@ files() {
     echo "etc/completions/nanotun.bash $PREFIX/share/bash-completion/completions/nanotun 644"
     echo "etc/completions/nanotun.zsh $PREFIX/share/zsh/site-functions/_nanotun 644"
     echo "etc/completions/nanotun.fish $PREFIX/share/fish/vendor_completions.d/nanotun.fish 644"
+    echo "etc/grafana/nanotun.json $PREFIX/share/nanotun/grafana.json 644"
+    echo "etc/prometheus/nanotun-alerts.yml $PREFIX/share/nanotun/prometheus-alerts.yml 644"
 }
 
 # place SOURCE TARGET MODE: copies a file and puts the paths of this installation into it.
@@ -143,7 +145,7 @@ systemctl disable --now nanotun, or without systemd: service nanotun stop"
         rm -f "$DESTDIR$target"
     done
     rm -f "$DESTDIR$PREFIX/bin/nanotun"
-    rm -rf "$DESTDIR$lib"
+    rm -rf "$DESTDIR$lib" "$DESTDIR$PREFIX/share/nanotun"
     # What 'systemctl enable' and 'update-rc.d' have made points nowhere now.
     wanted=$DESTDIR$SYSCONFDIR/systemd/system/multi-user.target.wants/nanotun.service
     if [ "$(readlink "$wanted")" = "$PREFIX/lib/systemd/system/nanotun.service" ]; then

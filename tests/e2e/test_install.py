@@ -30,6 +30,8 @@ FILES = {
     "usr/share/bash-completion/completions/nanotun",
     "usr/share/fish/vendor_completions.d/nanotun.fish",
     "usr/share/man/man8/nanotun.8",
+    "usr/share/nanotun/grafana.json",
+    "usr/share/nanotun/prometheus-alerts.yml",
     "usr/share/zsh/site-functions/_nanotun",
 }
 KEPT = {"etc/default/nanotun", "etc/nanotun.yaml"}
