@@ -32,6 +32,7 @@ from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.dnsquery import dnsHandler
 from nanotun.daemon.ending import Ending, makeEnding
 from nanotun.daemon.flowrequests import closeHandler, flowsHandler
+from nanotun.daemon.lately import LatelyEnded
 from nanotun.daemon.lists import readLists
 from nanotun.daemon.localresolvers import LocalResolvers
 from nanotun.daemon.loss import DeviceLoss
@@ -285,6 +286,7 @@ def makeService(options: Options) -> IService:
             "explain": explaining(live, config),
             "dns": dnsHandler(live, gateway, time.monotonic),
             "flows": flowsHandler(router.listing, time.time),
+            "ended": LatelyEnded(router.ends, reactor),
             "close": closeHandler(router.listing),
         },
         reactor,

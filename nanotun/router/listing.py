@@ -4,10 +4,10 @@ The flows that are open, as the control socket tells of them: docs/flows.md has 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Iterable
 from typing import Any, NamedTuple
 
-from nanotun.flow import FlowState, ListedFlow, Note, Owner
+from nanotun.flow import FlowEnd, FlowState, ListedFlow, Note, Owner
 from nanotun.interfaces import INames, IPacketEngine
 from nanotun.linux.cgroups import unitOf
 from nanotun.policy.asked import PROTOCOLS
@@ -22,6 +22,9 @@ STATES = {
     FlowState.OPEN: "open",
     FlowState.HALF_CLOSED: "half-closed",
 }
+
+#: What is said of a flow that is over.
+ENDED = "ended"
 
 #: Characters of a page's texts, after which it ends early.  With everything else of two thousand
 #: flows it stays below what a response of the control socket may have.
@@ -110,6 +113,26 @@ class FlowListing:
                 listed = listed._replace(state=FlowState.DIALLING, note=pending.note)
         flow, note = listed.flow, self._notes.of(listed.note)
         return listed, whole(note, flow, self._programs.of(flow), self._names)
+
+
+def endedRows(ends: Iterable[tuple[FlowEnd, Note | None]]) -> list[dict[str, Any]]:
+    """
+    Flows that are over, each as L{FlowListing.page} has it.
+
+    @return: the first of them, as many as a response has room for.
+    """
+    rows: list[dict[str, Any]] = []
+    left = TEXTS_LIMIT
+    for end, note in ends:
+        noted = _noted(note)
+        left -= noted.size
+        if left < 0:
+            break
+        listed = ListedFlow(
+            end.flow, FlowState.OPEN, end.seconds, 0.0, end.note, end.bytesUp, end.bytesDown
+        )
+        rows.append({**_row(listed, noted.fields), "state": ENDED})
+    return rows
 
 
 class _Noted(NamedTuple):
