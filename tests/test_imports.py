@@ -117,6 +117,8 @@ PURE = (
     "nanotun.metrics.guard",
     "nanotun.metrics.labels",
     "nanotun.metrics.made",
+    "nanotun.console.capture.packets",
+    "nanotun.console.capture.pcapng",
     "nanotun.console.dns.text",
     "nanotun.console.flows.ends",
     "nanotun.console.flows.filters",

@@ -49,6 +49,7 @@ if [ "${1:-build}" = test ]; then
     want nftables nft
     want iptables iptables
     want tcpdump tcpdump
+    want tshark tshark
     want openvpn openvpn
     want procps ps
     want systemd systemd-analyze
