@@ -119,6 +119,7 @@ PURE = (
     "nanotun.metrics.made",
     "nanotun.console.capture.packets",
     "nanotun.console.capture.pcapng",
+    "nanotun.console.capture.text",
     "nanotun.console.dns.text",
     "nanotun.console.flows.ends",
     "nanotun.console.flows.filters",

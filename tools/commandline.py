@@ -95,7 +95,7 @@ def optionsOf(cls: type[usage.Options]) -> tuple[Option, ...]:
             continue
         help = " ".join(str(made.docs.get(made.synonyms[name]) or "").split())
         values: tuple[str, ...] = getattr(cls, "choices", {}).get(name, ())
-        kind = FILE if name == "config" else "VALUE"
+        kind = FILE if name in ("config", "write") else "VALUE"
         if takesValue and name in keys:
             check, kind = keys[name].check, keys[name].metavar
             if isinstance(check, Choice):

@@ -9,7 +9,7 @@ _nanotun() {
     local word=${COMP_WORDS[1]} options="" i
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "start check status flows top close reload stop confirm run explain dns doctor plan recover --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "start check status flows top close capture reload stop confirm run explain dns doctor plan recover --help --version" -- "$cur"))
         return
     fi
     # After -- comes the command that nanotun is to run.
@@ -88,6 +88,10 @@ _nanotun() {
         --state) COMPREPLY=($(compgen -W "waiting dialling open half-closed" -- "$cur")); return ;;
         --to) :; return ;;
         --by|-b) :; return ;;
+        --count) :; return ;;
+        --limit) :; return ;;
+        --time) :; return ;;
+        --write|-w) _nanotun_files -f; return ;;
         --user|-u) :; return ;;
         --cgroup) :; return ;;
         --from) :; return ;;
@@ -103,6 +107,7 @@ _nanotun() {
         flows) options="--config -c --domain --help --json -j --process --protocol --rule --run-dir --sort -s --state --to --upstream --version --watch -w" ;;
         top) options="--by -b --config -c --domain --help --json -j --process --protocol --rule --run-dir --sort -s --state --to --upstream --version --watch -w" ;;
         close) options="--config -c --domain --help --process --protocol --rule --run-dir --state --to --upstream --version --yes -y" ;;
+        capture) options="--config -c --count --domain --force -f --help --limit --process --protocol --rule --run-dir --state --time --to --upstream --version --write -w" ;;
         reload) options="--config -c --help --run-dir --version" ;;
         stop) options="--config -c --help --keep-kill-switch --run-dir --version" ;;
         confirm) options="--config -c --help --run-dir --version" ;;
@@ -118,7 +123,7 @@ _nanotun() {
         return
     fi
     case $word in
-        check) _nanotun_files -f ;;
+        check|capture) _nanotun_files -f ;;
     esac
 }
 complete -F _nanotun nanotun

@@ -9,6 +9,7 @@ _nanotun() {
             'flows:list the open flows, and whose they are; --json, --watch'
             'top:sum the flows up by program, domain, upstream or rule'
             'close:end flows, by their ids or by filters'
+            'capture:write packets to a file, with their programs and rules'
             'reload:have the daemon read its configuration again'
             'stop:end the daemon and wait until it has ended'
             'confirm:keep the routes of a start with --confirm'
@@ -246,6 +247,28 @@ _nanotun() {
                 '--version[Display nanotun'\''s version and exit.]' \
                 '--yes[close what meets the filters without asking]' \
                 '-y[close what meets the filters without asking]'
+            ;;
+        capture)
+            _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '-c[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '--count=[end after so many packets]:VALUE:' \
+                '--domain=[flows to a name\: example.org and all below, =NAME, *.NAME or ~EXPRESSION]:VALUE:' \
+                '--force[overwrite a file that exists]' \
+                '-f[overwrite a file that exists]' \
+                '--help[Display this help and exit.]' \
+                '--limit=[end when the file has this size]:VALUE:' \
+                '--process=[flows of a program\: a name, a path or a process'\''s number]:VALUE:' \
+                '--protocol=[tcp or udp]:VALUE:(tcp udp)' \
+                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:RULE:' \
+                '--run-dir=[the daemon'\''s runDir \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--state=[flows that are waiting, dialling, open or half-closed]:VALUE:(waiting dialling open half-closed)' \
+                '--time=[end after this time]:VALUE:' \
+                '--to=[flows to an address or NETWORK\[\:PORT\]]:VALUE:' \
+                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:NAME=URL:' \
+                '--version[Display nanotun'\''s version and exit.]' \
+                '--write=[the file; - for standard output]:FILE:_files' \
+                '-w[the file; - for standard output]:FILE:_files' \
+                '*:file:_files'
             ;;
         reload)
             _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \

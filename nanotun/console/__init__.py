@@ -53,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "flows": Command("flows", "list the open flows, and whose they are; --json, --watch"),
     "top": Command("flows.top", "sum the flows up by program, domain, upstream or rule"),
     "close": Command("flows.close", "end flows, by their ids or by filters"),
+    "capture": Command("capture", "write packets to a file, with their programs and rules"),
     "reload": Command("reload", "have the daemon read its configuration again"),
     "stop": Command("stop", "end the daemon and wait until it has ended"),
     "confirm": Command("confirm", "keep the routes of a start with --confirm"),
