@@ -27,6 +27,7 @@ WORLD = (
     "nanotun.cell",
     "nanotun.scripting",
     "nanotun.metrics",
+    "nanotun.history",
 )
 
 #: From the bottom to the top.  A module may import from its own part and from
@@ -108,6 +109,7 @@ PURE = (
     "nanotun.owners.names",
     "nanotun.owners.program",
     "nanotun.owners.values",
+    "nanotun.history.schema",
     "nanotun.routing.values",
     "nanotun.routing.plan",
     "nanotun.routing.firewall.switchtext",
@@ -209,6 +211,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "prometheus_client": "nanotun.metrics",
     "psutil": "nanotun.doctor",
     "rich": "nanotun.console",
+    "sqlite3": "nanotun.history",
 }
 
 #: The aim is 100 to 300; a file need not be torn in two for its last lines.
