@@ -100,6 +100,14 @@ class Store:
         finally:
             os.close(fd)
 
+    def identity(self) -> tuple[int, int] | None:
+        """What tells the file from any other; L{None} if there is none."""
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
     def prepare(self, connection: sqlite3.Connection) -> None:
         """
         Check whose file it is, and make an empty one ours.
