@@ -9,7 +9,7 @@ _nanotun() {
     local word=${COMP_WORDS[1]} options="" i
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "start check status flows top close capture reload stop confirm run explain dns doctor plan recover --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "start check status flows top close capture history reload stop confirm run explain dns doctor plan recover --help --version" -- "$cur"))
         return
     fi
     # After -- comes the command that nanotun is to run.
@@ -89,9 +89,12 @@ _nanotun() {
         --to) :; return ;;
         --by|-b) :; return ;;
         --count) :; return ;;
-        --limit) :; return ;;
+        --limit|-n) :; return ;;
         --time) :; return ;;
         --write|-w) _nanotun_files -f; return ;;
+        --file|-f) :; return ;;
+        --since|-s) :; return ;;
+        --until|-u) :; return ;;
         --user|-u) :; return ;;
         --cgroup) :; return ;;
         --from) :; return ;;
@@ -108,6 +111,7 @@ _nanotun() {
         top) options="--by -b --config -c --domain --help --json -j --process --protocol --rule --run-dir --sort -s --state --to --upstream --version --watch -w" ;;
         close) options="--config -c --domain --help --process --protocol --rule --run-dir --state --to --upstream --version --yes -y" ;;
         capture) options="--config -c --count --domain --force -f --help --limit --process --protocol --rule --run-dir --state --time --to --upstream --version --write -w" ;;
+        history) options="--by -b --config -c --domain --file -f --help --json -j --limit -n --process --rule --since -s --until -u --upstream --version" ;;
         reload) options="--config -c --help --run-dir --version" ;;
         stop) options="--config -c --help --keep-kill-switch --run-dir --version" ;;
         confirm) options="--config -c --help --run-dir --version" ;;

@@ -10,6 +10,7 @@ _nanotun() {
             'top:sum the flows up by program, domain, upstream or rule'
             'close:end flows, by their ids or by filters'
             'capture:write packets to a file, with their programs and rules'
+            'history:show the flows that have ended, or sums of them'
             'reload:have the daemon read its configuration again'
             'stop:end the daemon and wait until it has ended'
             'confirm:keep the routes of a start with --confirm'
@@ -269,6 +270,28 @@ _nanotun() {
                 '--write=[the file; - for standard output]:FILE:_files' \
                 '-w[the file; - for standard output]:FILE:_files' \
                 '*:file:_files'
+            ;;
+        history)
+            _arguments -S '--by=[sum up by process, domain, upstream, rule, day]:VALUE:' \
+                '-b[sum up by process, domain, upstream, rule, day]:VALUE:' \
+                '--config=[the configuration file that names it \[default\: /etc/nanotun.yaml\]]:FILE:_files' \
+                '-c[the configuration file that names it \[default\: /etc/nanotun.yaml\]]:FILE:_files' \
+                '--domain=[flows to a name\: example.org and all below, =NAME, *.NAME or ~EXPRESSION]:VALUE:' \
+                '--file=[the file, if it is not the flowLog of the configuration]:VALUE:' \
+                '-f[the file, if it is not the flowLog of the configuration]:VALUE:' \
+                '--help[Display this help and exit.]' \
+                '--json[one JSON object; docs/history.md has its fields]' \
+                '-j[one JSON object; docs/history.md has its fields]' \
+                '--limit=[how many lines at most]:VALUE:' \
+                '-n[how many lines at most]:VALUE:' \
+                '--process=[flows of a program\: a name, a path or a process'\''s number]:VALUE:' \
+                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:RULE:' \
+                '--since=[no flows that ended earlier]:VALUE:' \
+                '-s[no flows that ended earlier]:VALUE:' \
+                '--until=[no flows that ended later]:VALUE:' \
+                '-u[no flows that ended later]:VALUE:' \
+                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:NAME=URL:' \
+                '--version[Display nanotun'\''s version and exit.]'
             ;;
         reload)
             _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
