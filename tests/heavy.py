@@ -8,7 +8,9 @@ from collections.abc import Iterable
 
 HEAVY = {
     "pyroute2": "a tenth of a second and 8 MB; with autoDefaultRoute only",
-    "sqlite3": "by pyroute2",
+    "sqlite3": "by pyroute2, and with flowLog only",
+    "twisted.enterprise": "with flowLog only",
+    "nanotun.history": "with flowLog only",
     "psutil": "by pyroute2, and for the doctor",
     "multiprocessing": "by pyroute2",
     "unittest": "by a search for Twisted's plugins",

@@ -32,6 +32,7 @@ from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.dnsquery import dnsHandler
 from nanotun.daemon.ending import Ending, makeEnding
 from nanotun.daemon.flowrequests import closeHandler, flowsHandler
+from nanotun.daemon.history import makeHistory
 from nanotun.daemon.lately import LatelyEnded
 from nanotun.daemon.lists import readLists
 from nanotun.daemon.localresolvers import LocalResolvers
@@ -319,8 +320,9 @@ def makeService(options: Options) -> IService:
     )
     # The watch is stopped after the routes: without them nothing needs it.
     programs = programSearch(settings, reactor, recorder, router.programs)
+    history = makeHistory(settings, router, reactor)
     metrics = metricsOf(settings, reactor, router, report)
-    after = (watch, *routing, *programs, control, *metrics, notifier)
+    after = (watch, *routing, *programs, *history, control, *metrics, notifier)
     parts = Parts(device, engine, gateway, router, before, after)
     notices = (
         *origins(options),
