@@ -106,6 +106,7 @@ def statusRows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         _dns,
         _script,
         _processes,
+        _history,
         _routes,
         _resources,
     ):
@@ -315,6 +316,14 @@ def _processes(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if waiting := processes.get("waiting"):
             text += f", {waiting} wait for theirs"
         yield "processes", text
+
+
+def _history(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    history = report.get("history")
+    if history:
+        counts = ", ".join(f"{history[name]} {name}" for name in ("recorded", "waiting", "lost"))
+        text = f"{printable(history['file'])}: flows: {counts}"
+        yield "history", f"{text}; {printable(history['trouble'])}" if history["trouble"] else text
 
 
 def _routes(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nanotun.config.settings import Settings
 from nanotun.flow import FlowEnd, FlowState, Note
-from nanotun.interfaces import IPart
 from nanotun.router.listing import FlowListing
 from nanotun.router.router import FlowRouter
+
+if TYPE_CHECKING:
+    from nanotun.history.recorder import FlowRecorder
 
 #: Flows that are listed at a time.
 PAGE = 1000
@@ -30,7 +32,7 @@ def openFlows(listing: FlowListing) -> Iterator[tuple[FlowEnd, Note | None]]:
                 yield FlowEnd(flow, 0, up, down, number, age), note
 
 
-def makeHistory(settings: Settings, router: FlowRouter, reactor: Any) -> tuple[IPart, ...]:
+def makeHistory(settings: Settings, router: FlowRouter, reactor: Any) -> tuple[FlowRecorder, ...]:
     """
     The part that records flows, if they are to be recorded.
 
@@ -53,3 +55,13 @@ def makeHistory(settings: Settings, router: FlowRouter, reactor: Any) -> tuple[I
     writer = HistoryWriter(store, path, reactor)
     flows = partial(openFlows, router.listing)
     return (FlowRecorder(path, writer, router.ends, flows, reactor),)
+
+
+def recordingReport(parts: tuple[FlowRecorder, ...]) -> dict[str, Any] | None:
+    """
+    How recording goes, for the status.
+
+    @param parts: from L{makeHistory}.
+    @return: see L{FlowRecorder.report}; L{None} where nothing is recorded.
+    """
+    return parts[0].report() if parts else None

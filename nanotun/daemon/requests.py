@@ -37,6 +37,7 @@ def makeReport(
     routes: Routes | None,
     recorder: Recorder,
     clock: Callable[[], float],
+    history: Callable[[], dict[str, Any] | None] = lambda: None,
 ) -> Report:
     """
     The report of a daemon that starts now.
@@ -45,6 +46,7 @@ def makeReport(
     @param routes: L{None} where no route is changed.
     @param recorder: knows who makes each socket, if the kernel tells.
     @param clock: seconds that only grow.
+    @param history: how the recording of flows goes; returns L{None} where none are recorded.
     """
     started = clock()
 
@@ -95,6 +97,7 @@ def makeReport(
             "verdicts": verdictsSection,
             "script": scriptSection,
             "processes": processesSection,
+            "history": history,
             "routes": lambda: None if routes is None else routes.report(),
             "resources": resources,
         }

@@ -32,7 +32,7 @@ from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.dnsquery import dnsHandler
 from nanotun.daemon.ending import Ending, makeEnding
 from nanotun.daemon.flowrequests import closeHandler, flowsHandler
-from nanotun.daemon.history import makeHistory
+from nanotun.daemon.history import makeHistory, recordingReport
 from nanotun.daemon.lately import LatelyEnded
 from nanotun.daemon.lists import readLists
 from nanotun.daemon.localresolvers import LocalResolvers
@@ -273,8 +273,18 @@ def makeService(options: Options) -> IService:
     )
     system.follow(lambda: live.current.settings)
     reload = reloadHandler(live, notifier)
+    history = makeHistory(settings, router, reactor)
     report = makeReport(
-        live, config, device, engine, gateway, router, routes, recorder, time.monotonic
+        live,
+        config,
+        device,
+        engine,
+        gateway,
+        router,
+        routes,
+        recorder,
+        time.monotonic,
+        partial(recordingReport, history),
     )
     control = ControlSocket(
         settings.runDir,
@@ -318,10 +328,9 @@ def makeService(options: Options) -> IService:
         standing,
         around.vpn,
     )
-    # The watch is stopped after the routes: without them nothing needs it.
     programs = programSearch(settings, reactor, recorder, router.programs)
-    history = makeHistory(settings, router, reactor)
     metrics = metricsOf(settings, reactor, router, report)
+    # The watch is stopped after the routes: without them nothing needs it.
     after = (watch, *routing, *programs, *history, control, *metrics, notifier)
     parts = Parts(device, engine, gateway, router, before, after)
     notices = (

@@ -107,6 +107,9 @@ class HistoryChecks(TunnelCase):
         process = flow["process"]
         self.assertEqual((process["name"], process["uid"]), ("curl", 0))
         self.assertEqual(os.path.basename(process["path"]), "curl")
+        done = say("status", "--json", "--run-dir", str(daemon.directory / "run"))
+        status = json.loads(done.stdout)["history"]
+        self.assertEqual((status["file"], status["recorded"]), (str(self.path), 1))
         self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
         self.assertEchoes(self.datagrams(server.port))
         waitUntil(lambda: len(self.flows()) == 2, WRITTEN, "the datagrams are recorded")

@@ -273,6 +273,16 @@ class TextTests(SynchronousTestCase):
         self.assertTrue(all(line.isprintable() for line in text.split("\n")))
         self.assertIn(r"/a\x1b[2J\n\x9b", text)
 
+    def test_history(self) -> None:
+        """The record of flows has a row, with its trouble if it has any."""
+        history = {"file": "/a\x1b.db", "recorded": 4711, "waiting": 3, "lost": 2, "trouble": ""}
+        text = r"/a\x1b.db: flows: 4711 recorded, 3 waiting, 2 lost"
+        self.assertEqual(list(statusRows({"history": history})), [("history", text)])
+        history["trouble"] = "The disk is full."
+        rows = [("history", f"{text}; The disk is full.")]
+        self.assertEqual(list(statusRows({"history": history})), rows)
+        self.assertEqual(list(statusRows({"history": None})), [])
+
     def test_script(self) -> None:
         """The script has a row, with what it has cost if it has cost anything."""
         script = {"path": "/etc/a\x1b.py", "asked": 4711, "failed": 2, "late": 0, "waiting": 1}

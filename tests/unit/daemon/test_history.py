@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.daemon import history
-from nanotun.daemon.history import makeHistory, openFlows
+from nanotun.daemon.history import makeHistory, openFlows, recordingReport
 from nanotun.flow import FlowEnd
 from nanotun.history.recorder import FlowRecorder
 from tests.unit.history.cases import ask
@@ -51,7 +51,8 @@ class MakeHistoryTests(ListingCase):
 
     def test_unset(self) -> None:
         """Without flowLog there is no part."""
-        self.assertEqual(makeHistory(settingsWith(), self.router, self.clock), ())
+        parts = makeHistory(settingsWith(), self.router, self.clock)
+        self.assertEqual((parts, recordingReport(parts)), ((), None))
 
     def test_set(self) -> None:
         """With it there is one, which follows the router's ends from its start to its stop."""
@@ -61,6 +62,8 @@ class MakeHistoryTests(ListingCase):
         self.assertIsInstance(part, FlowRecorder)
         self.assertFalse(self.router.ends.active)
         self.assertFalse(os.path.exists(path))
+        report = {"file": path, "recorded": 0, "lost": 0, "waiting": 0, "trouble": ""}
+        self.assertEqual(recordingReport((part,)), report)
 
     def test_noSqlite(self) -> None:
         """A Python without SQLite is one sentence that says what to do."""

@@ -167,6 +167,7 @@ class HandlerTests(SynchronousTestCase):
                 "verdicts",
                 "script",
                 "processes",
+                "history",
                 "routes",
                 "resources",
             ],
