@@ -9,7 +9,6 @@ import os
 import select
 import signal
 import termios
-import time
 import tty
 from collections.abc import Iterator
 from types import FrameType
@@ -30,10 +29,12 @@ class Keyboard:
     Reads keys as they are pressed, without showing them.  Ctrl-C still interrupts.
 
     @param fd: the terminal.
+    @param wake: becomes readable when there is a signal.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, wake: int) -> None:
         self._fd = fd
+        self._wake = wake
         self.ended = False
 
     def wait(self, seconds: float) -> str:
@@ -42,11 +43,12 @@ class Keyboard:
 
         @return: what was pressed, as characters; empty if nothing was.
         """
-        if self.ended:
-            time.sleep(seconds)
-            return ""
-        ready, _, _ = select.select([self._fd], [], [], seconds)
-        if not ready:
+        # A signal that comes right before the call would be heard of after it.
+        terminal = [] if self.ended else [self._fd]
+        ready, _, _ = select.select([*terminal, self._wake], [], [], seconds)
+        if self._wake in ready:
+            os.read(self._wake, _READ_SIZE)
+        if self._fd not in ready:
             return ""
         pressed = os.read(self._fd, _READ_SIZE)
         self.ended = not pressed
@@ -64,6 +66,8 @@ def keyboard(fd: int) -> Iterator[Keyboard]:
         signal has ended.
     """
     before = termios.tcgetattr(fd)
+    wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    wakeup = signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     handlers = {number: signal.signal(number, _end) for number in ENDINGS}
     try:
         tty.setcbreak(fd, termios.TCSADRAIN)
@@ -71,12 +75,15 @@ def keyboard(fd: int) -> Iterator[Keyboard]:
         # Ctrl-Z would leave the shell with the terminal as it is now.
         without[_CHARACTERS][termios.VSUSP] = b"\0"
         termios.tcsetattr(fd, termios.TCSADRAIN, without)
-        yield Keyboard(fd)
+        yield Keyboard(fd, wake)
     finally:
         # What was typed for us is not for the shell.
         termios.tcsetattr(fd, termios.TCSAFLUSH, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        os.close(wake)
+        os.close(woken)
 
 
 def _end(number: int, frame: FrameType | None) -> Any:

@@ -103,7 +103,7 @@ class CommandLineTests(ConsoleCase):
         options = start.StartOptions()
         result, said, _ = self.say(console.main, "start", "--help")
         self.assertEqual(result, 0)
-        self.assertLessEqual(len(said.splitlines()), 23)
+        self.assertLessEqual(len(said.splitlines()), 24)
         self.assertLessEqual(max(map(len, said.splitlines())), 80)
         named = set(re.findall(r"--([a-z][a-z0-9-]+)", said)) - {"no-x", "help"}
         accepted = {each.rstrip("=") for each in options.longOpt} - {"help", "version"}

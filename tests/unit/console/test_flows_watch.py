@@ -86,7 +86,7 @@ class PressedKeys(Keyboard):
     """
 
     def __init__(self, clock: Callable[[], float], *pressed: tuple[float, str]) -> None:
-        super().__init__(-1)
+        super().__init__(-1, -1)
         self.waits: list[float] = []
         self._pressed = list(pressed)
         self.now = 0.0
@@ -190,9 +190,18 @@ class KeyboardTests(SynchronousTestCase):
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
         os.close(writing)
-        keys = Keyboard(reading)
+        keys = Keyboard(reading, self.mine)
         self.assertEqual((keys.wait(PATIENCE), keys.ended), ("", True))
         self.assertEqual(keys.wait(0), "")
+
+    def test_woken(self) -> None:
+        """A signal that comes right before the wait ends it, and is not heard of again."""
+        wake, woken = os.pipe2(os.O_NONBLOCK)
+        self.addCleanup(os.close, wake)
+        self.addCleanup(os.close, woken)
+        os.write(woken, b"\x02")
+        self.assertEqual(Keyboard(self.terminal, wake).wait(PATIENCE), "")
+        self.assertRaises(BlockingIOError, os.read, wake, 1)
 
 
 def _throw(error: BaseException) -> None:
