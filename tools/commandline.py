@@ -20,6 +20,9 @@ from nanotun.console import COMMANDS
 #: Kinds of values for which a shell completes names of files.
 FILE, DIRECTORY = "FILE", "DIR"
 
+#: Options of words without settings that are settings all the same.
+SHARED = ("run-dir",)
+
 
 class Option(NamedTuple):
     """
@@ -86,7 +89,9 @@ def optionsOf(cls: type[usage.Options]) -> tuple[Option, ...]:
     """All options of a command line, sorted by name."""
     made = cls()
     letters = {made.synonyms[short]: short for short in made.shortOpt.replace(":", "")}
-    keys = {key.flag: key for key in KEYS.values()}
+    # Other words have a setting's name for something else, such as a filter.
+    settings = "proxy=" in made.longOpt
+    keys = {key.flag: key for key in KEYS.values() if settings or key.flag in SHARED}
     options = []
     refused = getattr(cls, "refused", ())
     for long in sorted(made.longOpt, key=str.lower):

@@ -200,13 +200,13 @@ _nanotun() {
                 '-j[one JSON object; docs/flows.md has its fields]' \
                 '--process=[flows of a program\: a name, a path or a process'\''s number]:VALUE:' \
                 '--protocol=[tcp or udp]:VALUE:(tcp udp)' \
-                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:RULE:' \
+                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:VALUE:' \
                 '--run-dir=[the daemon'\''s runDir \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--sort=[by which column, in small letters; -COLUMN turns the order]:VALUE:' \
                 '-s[by which column, in small letters; -COLUMN turns the order]:VALUE:' \
                 '--state=[flows that are waiting, dialling, open or half-closed]:VALUE:(waiting dialling open half-closed)' \
                 '--to=[flows to an address or NETWORK\[\:PORT\]]:VALUE:' \
-                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:NAME=URL:' \
+                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:VALUE:' \
                 '--version[Display nanotun'\''s version and exit.]' \
                 '--watch[again every 2 seconds, or SECONDS; Ctrl-C ends it]' \
                 '-w[again every 2 seconds, or SECONDS; Ctrl-C ends it]'
@@ -222,13 +222,13 @@ _nanotun() {
                 '-j[one JSON object; docs/flows.md has its fields]' \
                 '--process=[flows of a program\: a name, a path or a process'\''s number]:VALUE:' \
                 '--protocol=[tcp or udp]:VALUE:(tcp udp)' \
-                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:RULE:' \
+                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:VALUE:' \
                 '--run-dir=[the daemon'\''s runDir \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--sort=[by which column, in small letters; -COLUMN turns the order]:VALUE:' \
                 '-s[by which column, in small letters; -COLUMN turns the order]:VALUE:' \
                 '--state=[flows that are waiting, dialling, open or half-closed]:VALUE:(waiting dialling open half-closed)' \
                 '--to=[flows to an address or NETWORK\[\:PORT\]]:VALUE:' \
-                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:NAME=URL:' \
+                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:VALUE:' \
                 '--version[Display nanotun'\''s version and exit.]' \
                 '--watch[again every 2 seconds, or SECONDS; Ctrl-C ends it]' \
                 '-w[again every 2 seconds, or SECONDS; Ctrl-C ends it]'
@@ -240,11 +240,11 @@ _nanotun() {
                 '--help[Display this help and exit.]' \
                 '--process=[flows of a program\: a name, a path or a process'\''s number]:VALUE:' \
                 '--protocol=[tcp or udp]:VALUE:(tcp udp)' \
-                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:RULE:' \
+                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:VALUE:' \
                 '--run-dir=[the daemon'\''s runDir \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--state=[flows that are waiting, dialling, open or half-closed]:VALUE:(waiting dialling open half-closed)' \
                 '--to=[flows to an address or NETWORK\[\:PORT\]]:VALUE:' \
-                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:NAME=URL:' \
+                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:VALUE:' \
                 '--version[Display nanotun'\''s version and exit.]' \
                 '--yes[close what meets the filters without asking]' \
                 '-y[close what meets the filters without asking]'
@@ -260,12 +260,12 @@ _nanotun() {
                 '--limit=[end when the file has this size]:VALUE:' \
                 '--process=[flows of a program\: a name, a path or a process'\''s number]:VALUE:' \
                 '--protocol=[tcp or udp]:VALUE:(tcp udp)' \
-                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:RULE:' \
+                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:VALUE:' \
                 '--run-dir=[the daemon'\''s runDir \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--state=[flows that are waiting, dialling, open or half-closed]:VALUE:(waiting dialling open half-closed)' \
                 '--time=[end after this time]:VALUE:' \
                 '--to=[flows to an address or NETWORK\[\:PORT\]]:VALUE:' \
-                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:NAME=URL:' \
+                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:VALUE:' \
                 '--version[Display nanotun'\''s version and exit.]' \
                 '--write=[the file; - for standard output]:FILE:_files' \
                 '-w[the file; - for standard output]:FILE:_files' \
@@ -285,12 +285,12 @@ _nanotun() {
                 '--limit=[how many lines at most]:VALUE:' \
                 '-n[how many lines at most]:VALUE:' \
                 '--process=[flows of a program\: a name, a path or a process'\''s number]:VALUE:' \
-                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:RULE:' \
+                '--rule=[flows that a rule has decided about\: its name in logs, or its number]:VALUE:' \
                 '--since=[no flows that ended earlier]:VALUE:' \
                 '-s[no flows that ended earlier]:VALUE:' \
                 '--until=[no flows that ended later]:VALUE:' \
                 '-u[no flows that ended later]:VALUE:' \
-                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:NAME=URL:' \
+                '--upstream=[flows by an upstream, such as proxy, direct or one by name]:VALUE:' \
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
         reload)
