@@ -229,7 +229,14 @@ func (t *Table) sweep() {
 		t.end(e.Value.(*Association), unix.ETIMEDOUT)
 	}
 	for e := t.lru.Front(); e != nil && now-e.Value.(*flow).active >= timeout; e = t.lru.Front() {
-		t.finish(e.Value.(*flow), 0)
+		f := e.Value.(*flow)
+		// One that only hears is as open as its association, see hear.
+		if heard := f.heard.Load(); f.isOpen() && now-heard < timeout {
+			f.active = heard
+			t.lru.MoveToBack(e)
+			continue
+		}
+		t.finish(f, 0)
 	}
 	for e := t.brief.Front(); e != nil && now-e.Value.(*flow).active >= verdictLife.Milliseconds(); e = t.brief.Front() {
 		t.remove(e.Value.(*flow))

@@ -1,9 +1,13 @@
 package datagram
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"nanotun/netstack/internal/link"
 )
 
 // If nothing is sent, arriving datagrams keep an association alive for a while only, so
@@ -23,6 +27,39 @@ func TestHearOnly(t *testing.T) {
 		if a.active != c.want {
 			t.Errorf("sent at %d, heard at %d: active at %d", c.sent, c.now, a.active)
 		}
+	}
+}
+
+// A flow whose app only hears is forgotten no sooner than its association, so that its bytes
+// go on to count; without datagrams, or an association, it is forgotten.
+func TestHearingFlowStays(t *testing.T) {
+	const timeout = time.Minute
+	table := New(Config{Timeout: timeout})
+	table.began = time.Now().Add(-time.Hour)
+	defer table.Close()
+	now := table.Look()
+	open, over := &Association{active: now}, &Association{ended: true}
+	open.place = table.idle.PushBack(open)
+	for port, c := range []struct {
+		heard       int64
+		association *Association
+	}{
+		{now - timeout.Milliseconds()/2, open},
+		{now - timeout.Milliseconds(), open},
+		{now, over},
+	} {
+		f := &flow{key: key{source: link.End{Port: uint16(port)}}, state: attached, association: c.association}
+		f.heard.Store(c.heard)
+		f.place = table.lru.PushBack(f)
+		table.flows[f.key] = f
+	}
+	table.sweep()
+	var left []uint16
+	for k := range table.flows {
+		left = append(left, k.source.Port)
+	}
+	if !slices.Equal(left, []uint16{0}) || table.lru.Len() != 1 {
+		t.Errorf("left: %d", left)
 	}
 }
 
