@@ -194,6 +194,15 @@ class CaptureEndTests(CaptureCase):
         self.assertIn(f"The device {daemon.name} is gone", capture.output())
         self.assertTrue([each for each in packets(capture.path) if peer.port in each.ports])
 
+    def test_down(self) -> None:
+        """That the device was set down first makes no difference."""
+        daemon = self.ready()
+        capture = self.capture(daemon)
+        self.lab.app.ip(f"link set {daemon.name} down")
+        daemon.stop()
+        self.assertEqual(capture.wait(), 0, capture.output())
+        self.assertIn(f"The device {daemon.name} is gone", capture.output())
+
     def test_output(self) -> None:
         """Another program can read the packets while they come."""
         daemon = self.ready()

@@ -51,6 +51,7 @@ class PacketDevice:
         """
         self.name = name
         self.gone = False
+        self._wasDown = False
         self._buffer = bytearray(SNAP_LENGTH)
         self._received = self._dropped = 0
         try:
@@ -99,7 +100,10 @@ class PacketDevice:
                 if error.errno != errno.ENETDOWN:
                     raise _unreadable(self.name, error) from None
                 # So it is told of a device that was set down, too, which may come up again.
-                self.gone = not self._exists()
+                self._wasDown = True
+        if self._wasDown and not packets:
+            # The kernel tells no more of the end of one that is down.
+            self.gone = not self._exists()
         return packets
 
     def _next(self) -> CapturedPacket:
