@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     options = CloseOptions()
 
     def work() -> int:
-        ids = options.ids
+        ids, daemon = options.ids, 0
         if not ids:
             with Looker(options.runDir(), options.filter()) as looker:
                 look = looker.look()
@@ -36,8 +36,13 @@ def main(arguments: Sequence[str]) -> int:
                 print("Nothing was closed.")
                 return FAILED
             # What began after the look has another id.
-            ids = tuple(row.flow["id"] for row in look.rows)
+            ids, daemon = tuple(row.flow["id"] for row in look.rows), look.daemon
         with Client(options.runDir()) as client:
+            if daemon and client.pid != daemon:
+                raise RunningError(
+                    "nanotun was started again meanwhile, which has ended these flows; nothing "
+                    "was closed."
+                )
             closed = close(client.ask, ids)
         print(_result(closed, len(ids)))
         return GOOD if closed else FAILED

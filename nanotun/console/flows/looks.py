@@ -28,11 +28,13 @@ class Look(NamedTuple):
     @ivar rows: the flows that are meant.
     @ivar open: how many there are in all.
     @ivar now: seconds since 1970, by the daemon's clock.
+    @ivar daemon: its pid.  Another one has other flows by the same ids.
     """
 
     rows: list[Row]
     open: int
     now: float
+    daemon: int
 
 
 class Programs:
@@ -104,6 +106,7 @@ class Looker:
         self.trouble = ""
         self._runDir = runDir
         self._wanted = wanted
+        self._daemon = 0
         self._rates = Rates()
         self._sockets = KernelSockets("")
         found = None
@@ -112,6 +115,7 @@ class Looker:
             found = FlowProcesses(self._sockets, ProcProcesses())
         except OSError as error:
             self.trouble = f"It cannot be found out here whose flows are whose ({error.strerror})."
+        self._processes = found
         self._programs = Programs(found)
 
     def __enter__(self) -> Looker:
@@ -129,6 +133,10 @@ class Looker:
         # A connection of its own for each look: the daemon closes those that are silent.
         with Client(self._runDir) as client:
             flows, now = listing(client.ask)
+        if client.pid != self._daemon:
+            # What is known of flows is known by their ids.
+            self._daemon = client.pid
+            self._rates, self._programs = Rates(), Programs(self._processes)
         meant = [flow for flow in flows if self._wanted.takes(flow)]
         self._programs.fill(meant, client.pid)
         meant = [
@@ -136,4 +144,4 @@ class Looker:
             for flow in meant
             if self._wanted.takesProcess(flow["process"], self._programs.namesOf(flow))
         ]
-        return Look(self._rates.rows(meant), len(flows), now)
+        return Look(self._rates.rows(meant), len(flows), now, client.pid)

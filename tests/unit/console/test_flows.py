@@ -13,14 +13,16 @@ import sys
 from typing import Any
 
 from nanotun.console import flows
-from nanotun.console.flows import close, top
+from nanotun.console.flows import close, looks, top
 from nanotun.console.flows.client import PAGE
 from nanotun.console.flows.looks import Looker
 from nanotun.console.flows.options import FlowsOptions
 from nanotun.console.flows.rows import Row
 from nanotun.console.flows.shown import Shown, show
 from nanotun.console.flows.text import FLOW_COLUMNS
+from nanotun.control.client import Client
 from nanotun.owners.sockets import KernelSockets
+from nanotun.owners.together import FlowProcess, FlowProcesses
 from tests import ROOT
 from tests.unit.console.flow_cases import NOW, FlowsCase, described, undecided
 
@@ -76,6 +78,14 @@ def documented(word: str) -> dict[str, set[str]]:
         for name in re.findall("`(.*?)`", names):
             found[name] = set(types.strip().split(" or "))
     return found
+
+
+class AnotherClient(Client):
+    """Asks a daemon that was started again."""
+
+    def __init__(self, runDir: str) -> None:
+        super().__init__(runDir)
+        self.pid += 1
 
 
 class FlowsTests(FlowsCase):
@@ -290,6 +300,20 @@ class FlowsTests(FlowsCase):
         self.assertEqual((said.count("DOWN/S\n"), pauses), (3, [2.0] * 3))
         self.assertIn("2.0K", said)
 
+    def test_another(self) -> None:
+        """What is known of flows is nothing to those of the next daemon, which has the same ids."""
+        self.daemon.flows = [described(1, process=None)]
+        process = FlowProcess(4711, 0, "curl", "/usr/bin/curl", "", frozenset())
+        self.patch(FlowProcesses, "find", lambda *_: {1: process})
+        with Looker(str(self.runDir), FlowsOptions().filter()) as looker:
+            ((flow, *_),) = looker.look().rows
+            self.assertEqual(flow["process"]["name"], "curl")
+            self.patch(FlowProcesses, "find", lambda *_: {})
+            self.patch(looks, "Client", AnotherClient)
+            self.daemon.flows = [described(1, process=None, age=20.0, up=0, down=0)]
+            (row,) = looker.look().rows
+        self.assertEqual((row.flow["process"], row.rateDown), (None, 0.0))
+
 
 class TopTests(FlowsCase):
     """C{nanotun top}."""
@@ -435,6 +459,14 @@ class CloseTests(FlowsCase):
         self.patch(close, "_agreed", agreed)
         self.say(close.main, *self.where(), "--process", "curl")
         self.assertEqual(self.open(), [5, 10])
+
+    def test_another(self) -> None:
+        """Flows of a daemon that was started after they were shown are not closed."""
+        self.patch(close, "Client", AnotherClient)
+        sentence = "nanotun was started again meanwhile, which has ended these flows; nothing"
+        result = self.say(close.main, *self.where(), "--process", "curl", "--yes")
+        self.assertEqual(result, (1, "", f"nanotun: {sentence} was closed.\n"))
+        self.assertEqual(self.open(), [1, 2, 5, 9])
 
     def test_many(self) -> None:
         """More flows than one request can name are closed by several."""
