@@ -229,6 +229,9 @@ class FlowRecorder:
         self._log.failure("Flows were not recorded in {path}", failure, path=self._path)
         self.lost += len(self._batch)
         self._batch = []
+        # While there is trouble, no flow starts it.
+        if self._trouble and not self._stopping:
+            self._timer.start(RETRY)
 
     @inlineCallbacks
     def _work(self, tidy: bool) -> Any:

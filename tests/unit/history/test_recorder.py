@@ -267,6 +267,17 @@ class TroubleTests(RecorderCase):
         self.end(BATCH)
         self.assertEqual(self.answer(), BATCH)
 
+    def test_mistakeInTrouble(self) -> None:
+        """After a mistake while the file cannot be written, it is tried again all the same."""
+        self.end(BATCH)
+        self.answer(self.FULL)
+        self.clock.advance(RETRY)
+        self.answer(ValueError("a mistake"))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.end(BATCH)
+        self.clock.advance(RETRY)
+        self.assertEqual(self.answer(), BATCH)
+
 
 class StopTests(RecorderCase):
     """The stop."""
