@@ -97,8 +97,20 @@ class Store:
                 raise HistoryError(self._foreign("it is not a plain file"))
             if status.st_uid != os.geteuid():
                 raise HistoryError(self._foreign("it belongs to another user"))
+            for each in ("-wal", "-shm"):
+                self._checkBeside(f"{self._path}{each}")
         finally:
             os.close(fd)
+
+    def _checkBeside(self, path: str) -> None:
+        """
+        SQLite writes to one that is there already, whoever has made it.
+
+        @raise HistoryError: another user could read what is written there.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if os.lstat(path).st_uid != os.geteuid():
+                raise HistoryError(self._foreign(f"{path} belongs to another user"))
 
     def identity(self) -> tuple[int, int] | None:
         """What tells the file from any other; L{None} if there is none."""

@@ -160,6 +160,22 @@ class FileTests(StoreCase):
         error = self.assertRaises(HistoryError, Store(self.path, MIB, 30).makeFile)
         self.assertIn("belongs to another user", str(error))
 
+    def test_otherBeside(self) -> None:
+        """Nor is one beside which another user has made a file that SQLite would write to."""
+        lstat = os.lstat
+        store = Store(self.path, MIB, 30)
+        for each in ("-wal", "-shm"):
+            beside = f"{self.path}{each}"
+            with open(beside, "w"):
+                pass
+            self.patch(os, "lstat", lstat)
+            store.makeFile()
+            other = os.stat_result((0o100666, 0, 0, 1, os.geteuid() + 1, 0, 0, 0, 0, 0))
+            known = {beside: other}
+            self.patch(os, "lstat", lambda path, known=known: known.get(path) or lstat(path))
+            error = self.assertRaises(HistoryError, store.makeFile)
+            self.assertIn(f"{beside} belongs to another user", str(error))
+
     def test_broken(self) -> None:
         """A history whose pages are spoilt is an error, not a new history."""
         self.written(some(2000)).close()
