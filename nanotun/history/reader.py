@@ -79,9 +79,16 @@ class HistoryReader:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        if not os.path.exists(path):
-            raise HistoryError(f"There is no file {path}: nothing has been recorded there yet.")
-        if not os.access(path, os.R_OK):
+        try:
+            os.stat(path)
+            allowed = os.access(path, os.R_OK)
+        except PermissionError:
+            allowed = False  # its folder may be root's alone
+        except OSError:
+            raise HistoryError(
+                f"There is no file {path}: nothing has been recorded there yet."
+            ) from None
+        if not allowed:
             raise HistoryError(f"Only root may read {path}; try it with sudo.")
         # Whoever may write could make the files beside it that SQLite needs to read.
         self._connection = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 
@@ -171,6 +172,15 @@ class UnreadableTests(StoreCase):
         """Others are told who may read it."""
         self.written([RECORD])
         self.patch(os, "access", lambda path, mode: False)
+        self.refused("Only root may read")
+
+    def test_folder(self) -> None:
+        """So they are where they may not even see whether there is one."""
+
+        def stat(path: str) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        self.patch(os, "stat", stat)
         self.refused("Only root may read")
 
     def test_foreign(self) -> None:
