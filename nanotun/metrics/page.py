@@ -91,6 +91,8 @@ class BodilessRequest(Request):
 class MetricsSite(Site):
     """A site without a log of who has asked; Twisted would wake up each second for its clock."""
 
+    noisy = False
+
     def __init__(self, page: MetricsPage, clock: IReactorTime) -> None:
         super().__init__(page, BodilessRequest, timeout=IDLE_TIME, reactor=clock)
 

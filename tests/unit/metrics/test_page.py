@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.metrics.page import (
@@ -161,3 +162,10 @@ class MetricsPageTests(SynchronousTestCase):
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
         self.clock.advance(IDLE_TIME)
         self.assertTrue(wire.disconnecting)
+
+    def test_quiet(self) -> None:
+        """The log has nothing about it: that nanotun is up says enough."""
+        with capturedLogs() as logged:
+            self.factory.doStop()
+            self.factory.doStart()
+        self.assertEqual(logged, [])
