@@ -21,11 +21,18 @@ def metricsOf(
 
     @param report: the status report.
     @return: nothing without the setting C{metrics}, and then nothing of it is imported.
+    @raise SystemExit: C{prometheus_client} is not there; with one sentence.
     """
     if settings.metrics is None:
         return ()
-    from nanotun.metrics.families import Counted
-    from nanotun.metrics.server import MetricsServer
+    try:
+        from nanotun.metrics.families import Counted
+        from nanotun.metrics.server import MetricsServer
+    except ImportError as error:
+        raise SystemExit(
+            f"nanotun: metrics needs the Python package prometheus-client ({error}); install it, "
+            "or unset metrics."
+        ) from None
     from nanotun.router.dialtimes import DialTimes
 
     times = router.dialling.times = DialTimes()
