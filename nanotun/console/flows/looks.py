@@ -12,6 +12,7 @@ from nanotun.console.flows.ends import flowOf
 from nanotun.console.flows.filters import Filter
 from nanotun.console.flows.rows import Rates, Row
 from nanotun.control.client import Client
+from nanotun.errors import RunningError
 from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.together import FlowProcess, FlowProcesses
@@ -95,6 +96,10 @@ def _described(process: FlowProcess) -> dict[str, Any]:
     }
 
 
+def _unknown(error: OSError) -> str:
+    return f"It cannot be found out here whose flows are whose ({error.strerror})."
+
+
 class Looker:
     """
     Looks again and again.
@@ -114,7 +119,7 @@ class Looker:
             self._sockets.start()
             found = FlowProcesses(self._sockets, ProcProcesses())
         except OSError as error:
-            self.trouble = f"It cannot be found out here whose flows are whose ({error.strerror})."
+            self.trouble = _unknown(error)
         self._processes = found
         self._programs = Programs(found)
 
@@ -138,7 +143,12 @@ class Looker:
             self._daemon = client.pid
             self._rates, self._programs = Rates(), Programs(self._processes)
         meant = [flow for flow in flows if self._wanted.takes(flow)]
-        self._programs.fill(meant, client.pid)
+        try:
+            self._programs.fill(meant, client.pid)
+        except OSError as error:
+            # Of one protocol perhaps: the kernel has a module for each.
+            if self._wanted.usesProcesses:
+                raise RunningError(_unknown(error)) from None
         meant = [
             flow
             for flow in meant

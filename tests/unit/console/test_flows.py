@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -21,6 +22,7 @@ from nanotun.console.flows.rows import Row
 from nanotun.console.flows.shown import Shown, show
 from nanotun.console.flows.text import FLOW_COLUMNS
 from nanotun.control.client import Client
+from nanotun.flow import Protocol
 from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.together import FlowProcess, FlowProcesses
 from tests import ROOT
@@ -226,6 +228,19 @@ class FlowsTests(FlowsCase):
         result, said, error = self.say(flows.main, "--json", *self.where())
         self.assertEqual((result, json.loads(said)["flows"][0]["process"]), (0, None))
         self.assertIn("found out here whose flows are whose (Operation not permitted).\n", error)
+
+    def test_noAnswer(self) -> None:
+        """If the kernel does not answer about sockets, all is listed but the programs."""
+
+        def everything(sockets: KernelSockets, protocol: Protocol) -> Any:
+            raise OSError(errno.ENOENT, "No such file or directory")
+
+        self.patch(KernelSockets, "everything", everything)
+        self.daemon.flows = [described(1, process=None)]
+        self.assertEqual(self.listed(), [1])
+        result = self.say(flows.main, *self.where(), "--process", "curl")
+        sentence = "It cannot be found out here whose flows are whose (No such file or directory)."
+        self.assertEqual(result, (1, "", f"nanotun: {sentence}\n"))
 
     def test_control(self) -> None:
         """Names that others choose do not control the terminal."""
