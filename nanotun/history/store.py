@@ -162,6 +162,8 @@ class Store:
         @raise HistoryError: likewise.
         """
         self._checkLog(connection)
+        # Tidying alone would be too slow where many flows end.
+        self._delete(connection, 2 * len(records), self._tooOld())
         self._makeRoom(connection, sum(map(_bytesOf, records)))
         try:
             self._add(connection, records)
@@ -177,9 +179,8 @@ class Store:
 
         @raise sqlite3.Error: not all of it is deleted.
         """
-        oldest = self._wallClock() - self._days * 86400
         for _ in range(TIDIED):
-            if not self._delete(connection, DELETED, oldest):
+            if not self._delete(connection, DELETED, self._tooOld()):
                 break
         self._makeRoom(connection, 0)
         free, pages = _number(connection, "freelist_count"), _number(connection, "page_count")
@@ -187,6 +188,10 @@ class Store:
             self._giveBack(connection, free - pages // 8)
         # What was given back is the disk's only when the log beside the file is emptied.
         self._emptyLog(connection)
+
+    def _tooOld(self) -> float:
+        """Rows of flows that ended before this are not kept."""
+        return self._wallClock() - self._days * 86400
 
     def _checkOwner(self, connection: sqlite3.Connection) -> int:
         """

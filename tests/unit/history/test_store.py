@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.history import store as storing
 from nanotun.history.schema import APPLICATION, OTHERS, VERSION, FlowRecord
 from nanotun.history.store import BATCH, BUSY, HistoryError, Store
 from nanotun.history.totals import keyOf
@@ -243,6 +244,17 @@ class BoundsTests(StoreCase):
         self.assertEqual(ask(self.path, "SELECT flows FROM totals ORDER BY day"), [10, 5])
         (deleted,) = ask(self.path, "SELECT deleted FROM state")
         self.assertAlmostEqual(deleted, NOON - 6 * DAY + 0.04)
+
+    def test_daysWithMany(self) -> None:
+        """More rows become too old between two tidyings than one deletes: all of them go."""
+        self.written(some(6 * BATCH)).close()
+        self.now += 8 * DAY
+        store, connection = self.opened(days=7)
+        self.patch(storing, "TIDIED", 1)
+        store.tidy(connection)
+        for number in range(4):
+            store.write(connection, some(BATCH, self.now + number))
+        self.assertEqual(self.kept(), 4 * BATCH)
 
     def test_shrinks(self) -> None:
         """A file that was large gives its place back, when rows get old or the limit is lower."""
