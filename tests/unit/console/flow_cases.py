@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from nanotun.control.client import Client
 from nanotun.control.messages import REQUEST_LIMIT, errorLine, readRequest, resultLine
 from nanotun.errors import RunningError
 from tests.unit.console.test_console import ConsoleCase
@@ -144,3 +145,11 @@ class FlowsCase(ConsoleCase):
     def objects(self, text: str) -> list[dict[str, Any]]:
         """The JSON objects in some lines."""
         return [json.loads(line) for line in text.splitlines()]
+
+
+class AnotherClient(Client):
+    """Asks a daemon that was started again."""
+
+    def __init__(self, runDir: str) -> None:
+        super().__init__(runDir)
+        self.pid += 1

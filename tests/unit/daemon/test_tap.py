@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest import mock
 
 from twisted.application.service import IService, IServiceMaker
 from twisted.internet.task import Clock
@@ -153,17 +152,6 @@ class MakeServiceTests(SynchronousTestCase):
         parts = self.tunnel(self.options()).parts
         self.assertNotIn(MetricsServer, [type(part) for part in parts.after])
         self.assertIs(parts.router.dialling.times, None)
-
-    def test_noPrometheus(self) -> None:
-        """Without the package for metrics, the setting is one sentence that says what to do."""
-        for name in ("families", "server"):
-            absent = mock.patch.dict(sys.modules, {f"nanotun.metrics.{name}": None})
-            absent.start()
-            self.addCleanup(absent.stop)
-        error = self.assertRaises(
-            SystemExit, self.tunnel, self.options("direct://", "--metrics", "127.0.0.1:9198")
-        )
-        self.assertRegex(str(error), "^nanotun: metrics needs the Python package prometheus-client")
 
     def test_older(self) -> None:
         """Connections are kept just before the routes are set, and once more just after."""
