@@ -46,6 +46,7 @@ LAYERS = (
     (
         "nanotun.log",
         "nanotun.linux",
+        "nanotun.httpd",
         "nanotun.upstream.url",
         "nanotun.upstream.scheme",
         # TLS is spoken with proxies and with DNS servers.
@@ -80,6 +81,7 @@ PURE = (
     "nanotun.addresses",
     "nanotun.rundir",
     "nanotun.script",
+    "nanotun.httpd.guard",
     "nanotun.interfaces",
     "nanotun.router.udp.pauses",
     "nanotun.config.file",
@@ -116,7 +118,6 @@ PURE = (
     "nanotun.config.change",
     "nanotun.control.messages",
     "nanotun.metrics.families",
-    "nanotun.metrics.guard",
     "nanotun.metrics.labels",
     "nanotun.metrics.made",
     "nanotun.console.capture.packets",

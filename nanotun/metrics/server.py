@@ -16,11 +16,12 @@ from zope.interface import implementer
 
 from nanotun.errors import NanotunError
 from nanotun.flow import Endpoint
+from nanotun.httpd.site import FewConnections, QuietSite
 from nanotun.interfaces import IPart
 from nanotun.linux.tokens import tokenOf
 from nanotun.metrics.families import Counted, Families
 from nanotun.metrics.lag import ReactorLag
-from nanotun.metrics.page import FewConnections, MetricsPage, MetricsSite
+from nanotun.metrics.page import CONNECTION_LIMIT, MetricsPage
 from nanotun.rundir import METRICS_TOKEN
 
 
@@ -64,7 +65,7 @@ class MetricsServer:
         self._registry.register(Families(self._counted, self._now(), self._lag.durations))
         try:
             page = MetricsPage(tokenOf(self._runDir, METRICS_TOKEN), self.write)
-            factory = FewConnections(MetricsSite(page, self._reactor))
+            factory = FewConnections(QuietSite(page, self._reactor), CONNECTION_LIMIT)
             self._port = self._reactor.listenTCP(
                 self._where.port, factory, interface=self._where.host
             )

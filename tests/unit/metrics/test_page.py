@@ -10,13 +10,8 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.metrics.page import (
-    CONNECTION_LIMIT,
-    IDLE_TIME,
-    FewConnections,
-    MetricsPage,
-    MetricsSite,
-)
+from nanotun.httpd.site import IDLE_TIME, FewConnections, QuietSite
+from nanotun.metrics.page import CONNECTION_LIMIT, MetricsPage
 
 TOKEN = "a-token-of-the-test"
 
@@ -40,14 +35,14 @@ class Wire(StringTransport):
 
 
 class MetricsPageTests(SynchronousTestCase):
-    """L{MetricsPage} on a L{MetricsSite}."""
+    """L{MetricsPage} on a L{QuietSite}."""
 
     def setUp(self) -> None:
         """A site whose page says what the client accepts."""
         self.clock = Clock()
         self.written = 0
         page = MetricsPage(TOKEN, self.write)
-        self.factory = FewConnections(MetricsSite(page, self.clock))
+        self.factory = FewConnections(QuietSite(page, self.clock), CONNECTION_LIMIT)
         self.factory.doStart()
         self.addCleanup(self.factory.doStop)
 

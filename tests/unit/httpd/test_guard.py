@@ -1,13 +1,13 @@
-"""Tests of L{nanotun.metrics.guard}."""
+"""Tests of L{nanotun.httpd.guard}."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.metrics.guard import hasToken, namesAddress
+from nanotun.httpd.guard import hasToken, namesAddress
 
 
-class MetricsGuardTests(SynchronousTestCase):
+class HttpGuardTests(SynchronousTestCase):
     """L{namesAddress} and L{hasToken}."""
 
     def test_addresses(self) -> None:
