@@ -19,7 +19,7 @@ setup(
     # finder hook that setuptools would use instead hides them.
     package_dir={"": "."},
     packages=[*find_packages(include=["nanotun", "nanotun.*"]), "twisted.plugins"],
-    package_data={"nanotun": ["py.typed"]},
+    package_data={"nanotun": ["py.typed"], "nanotun.web": ["static/*"]},
     include_package_data=False,
     distclass=PlatformDistribution,
     cmdclass={"bdist_wheel": PlatformWheel, "build_py": BuildPy},

@@ -30,6 +30,7 @@ HEAVY = {
     "nanotun.scripting": "for a script only",
     "nanotun.httpd": "for metrics and web only",
     "nanotun.metrics": "for metrics only",
+    "nanotun.web": "for web only",
     "nanotun.router.dialtimes": "for metrics only",
     "nanotun.daemon.explain": "for nanotun explain only",
     "nanotun.routing.make": "with autoDefaultRoute only",

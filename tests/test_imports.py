@@ -28,6 +28,7 @@ WORLD = (
     "nanotun.scripting",
     "nanotun.metrics",
     "nanotun.history",
+    "nanotun.web",
 )
 
 #: From the bottom to the top.  A module may import from its own part and from
