@@ -105,7 +105,8 @@ _nanotun() {
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
                 '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
-                '--version[Display nanotun'\''s version and exit.]'
+                '--version[Display nanotun'\''s version and exit.]' \
+                '--web=[address of the page for a browser and of its API, such as 127.0.0.1\:8198; '\'''\'' for none]:HOST\:PORT:'
             ;;
         check)
             _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel \[default\: false\]]' \
@@ -178,6 +179,7 @@ _nanotun() {
                 '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
                 '--version[Display nanotun'\''s version and exit.]' \
+                '--web=[address of the page for a browser and of its API, such as 127.0.0.1\:8198; '\'''\'' for none]:HOST\:PORT:' \
                 '*:file:_files'
             ;;
         status)
@@ -449,7 +451,8 @@ _nanotun() {
                 '--uid=[the user whose flow it is, a name or a number]:VALUE:' \
                 '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
-                '--version[Display nanotun'\''s version and exit.]'
+                '--version[Display nanotun'\''s version and exit.]' \
+                '--web=[address of the page for a browser and of its API, such as 127.0.0.1\:8198; '\'''\'' for none]:HOST\:PORT:'
             ;;
         dns)
             _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
@@ -532,7 +535,8 @@ _nanotun() {
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
                 '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
-                '--version[Display nanotun'\''s version and exit.]'
+                '--version[Display nanotun'\''s version and exit.]' \
+                '--web=[address of the page for a browser and of its API, such as 127.0.0.1\:8198; '\'''\'' for none]:HOST\:PORT:'
             ;;
         plan)
             _arguments -S '--auto-route[send the whole machine'\''s traffic and DNS through the tunnel \[default\: false\]]' \
@@ -604,7 +608,8 @@ _nanotun() {
                 '--udp-timeout=[how long a UDP association lives without datagrams, 1s to 1h \[default\: 1m\]]:DURATION:' \
                 '*--upstream=[more ways out, by name, for rules to send connections to\: NAME=URL; may be given several times]:NAME=URL:' \
                 '--upstream-pool=[connections to the proxy to keep ready for flows to come, 0 to 64 \[default\: 0\]]:CONNECTIONS:' \
-                '--version[Display nanotun'\''s version and exit.]'
+                '--version[Display nanotun'\''s version and exit.]' \
+                '--web=[address of the page for a browser and of its API, such as 127.0.0.1\:8198; '\'''\'' for none]:HOST\:PORT:'
             ;;
         recover)
             _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \

@@ -137,6 +137,18 @@ def metricsShown(settings: Settings) -> tuple[str, ...]:
     )
 
 
+def webShown(settings: Settings) -> tuple[str, ...]:
+    """A sentence for those who have the web page where other machines can open it."""
+    web = settings.web
+    if isinstance(web, str) or ip_address(web.host).is_loopback:
+        return ()
+    return (
+        f"Other machines may get at the web page at {web}, where the token that keeps them away "
+        "is sent in the clear, and whoever has it can close flows and read what is visited; "
+        "listen at 127.0.0.1, and reach it from elsewhere with ssh -L.",
+    )
+
+
 def namesInClear(settings: Settings) -> tuple[str, ...]:
     """
     A sentence for who sends the whole machine's traffic, or some of it, through a proxy, but

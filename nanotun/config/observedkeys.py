@@ -23,6 +23,7 @@ class ObservedSettings:
     @ivar flowLogSize: bytes.
     @ivar flowLogDays: days.
     @ivar metrics: a literal address and a port, or L{None} for none.
+    @ivar web: likewise, or the path of a unix socket, or the empty string for none.
     """
 
     logFlows: bool = setting(
@@ -69,5 +70,15 @@ class ObservedSettings:
         "address at which Prometheus gets metrics, such as `127.0.0.1:9198`; `''` for none",
         doc="The literal address and port at which Prometheus gets metrics, such as 127.0.0.1:9198 "
         "or '[::1]:9198'; '' for none.  It needs the token in metrics.token in runDir.",
+        run=REFUSED,
+    )
+    web: Endpoint | str = setting(  # noqa: RUF009 (immutable)
+        values.serving,
+        "",
+        "HOST:PORT",
+        "address of the page for a browser and of its API, such as `127.0.0.1:8198`; `''` for none",
+        doc="The literal address and port at which a browser finds nanotun's page, and programs "
+        "its API, such as 127.0.0.1:8198 or '[::1]:8198'; or the path of a unix socket; '' for "
+        "none.  'nanotun web' prints the link with the token that it needs.",
         run=REFUSED,
     )

@@ -30,6 +30,7 @@ from nanotun.config.notices import (
     systemThroughProxy,
     unguarded,
     unmetNeeds,
+    webShown,
 )
 from nanotun.config.rulecheck import neverMatch, neverUsed
 from nanotun.config.settings import (
@@ -246,6 +247,7 @@ class Options(ArrangedOptions):
             fakesUnused,
             unguarded,
             metricsShown,
+            webShown,
             neverUsed,
             neverMatch,
         )

@@ -203,6 +203,20 @@ def listening(value: object) -> Endpoint | None:
     return Endpoint(str(host), int(found[3]))
 
 
+def serving(value: object) -> Endpoint | str:
+    """As L{listening}, or the path of a unix socket; the empty string for none."""
+    text = str(value)
+    if "\0" not in text and (not text or text.startswith("/")):
+        return text
+    try:
+        return listening(value) or ""
+    except ConfigError:
+        raise ConfigError(
+            "must be an address and a port, such as 127.0.0.1:8198 or '[::1]:8198', a socket's "
+            f"path that begins with /, or '' for none, not {shown(value)}"
+        ) from None
+
+
 def tunName(value: object) -> str:
     """The name of a network interface."""
     # Linux, dev_valid_name().  A '%' would make the kernel choose a number.  The rest is

@@ -127,7 +127,7 @@ def needed(
      - NET_ADMIN: the device, marks, routes, rules and firewalls.
      - NET_RAW: iptables, where a machine has no nft.
      - SYS_PTRACE, DAC_READ_SEARCH: reading C{/proc/PID/fd} to find whose a socket is; for
-       rules about processes, for a script, for C{flowLog}, and for the SSH servers whose
+       rules about processes, for a script, for C{flowLog} and C{web}, and for the SSH servers whose
        answers keep their routes.
      - DAC_OVERRIDE: files whose modes deny them to root.
 
@@ -138,8 +138,9 @@ def needed(
     names = {"NET_ADMIN"}
     if settings.autoDefaultRoute or leftovers:
         names.add("NET_RAW")
+    recorded = bool(settings.flowLog or settings.web)
     # The next version of a script may need processes, though this one does not.
-    if owners or settings.autoDefaultRoute or settings.script or settings.flowLog:
+    if owners or settings.autoDefaultRoute or settings.script or recorded:
         names |= SEARCHING
     if foreign:
         names.add("DAC_OVERRIDE")

@@ -35,6 +35,7 @@ RESTART = {
     "flowLogSize",
     "flowLogDays",
     "metrics",
+    "web",
 }
 LIVE = KEYS.keys() - RESTART
 ROUTED = {"dns", "excludedProcesses", "lan"}

@@ -17,6 +17,7 @@ from nanotun.config.notices import (
     systemThroughProxy,
     unguarded,
     unmetNeeds,
+    webShown,
 )
 from nanotun.config.settings import Settings, flagValue, makeSettings
 
@@ -46,6 +47,18 @@ class MetricsShownTests(SynchronousTestCase):
         for value in ("0.0.0.0:9198", "[::]:9198", "192.0.2.1:9198"):
             (notice,) = metricsShown(settings(metrics=value))
             self.assertIn(f"the metrics at {value}, where the token", notice)
+
+
+class WebShownTests(SynchronousTestCase):
+    """L{webShown}."""
+
+    def test_shown(self) -> None:
+        """Only a page that other machines can open has a sentence."""
+        for value in ("", "127.0.0.1:8198", "[::1]:8198", "/run/web.sock"):
+            self.assertEqual(webShown(settings(web=value)), ())
+        for value in ("0.0.0.0:8198", "[::]:8198", "192.0.2.1:8198"):
+            (notice,) = webShown(settings(web=value))
+            self.assertIn(f"the web page at {value}, where the token", notice)
 
 
 class UnmetNeedsTests(SynchronousTestCase):

@@ -104,6 +104,7 @@ class SettingsTests(SynchronousTestCase):
                 flowLogSize=256 << 20,
                 flowLogDays=30,
                 metrics=None,
+                web="",
             ),
         )
 
@@ -179,6 +180,9 @@ class SettingsTests(SynchronousTestCase):
             "metrics: ''": None,
             "metrics: 127.0.0.1:9198": Endpoint("127.0.0.1", 9198),
             "metrics: '[0::1]:1'": Endpoint("::1", 1),
+            "web: ''": "",
+            "web: 127.0.0.1:8198": Endpoint("127.0.0.1", 8198),
+            "web: /run/nanotun/web.sock": "/run/nanotun/web.sock",
             "onlyProcesses: uid:5, cgroup:/a, unit:b.slice": selectors(
                 "uid:5,cgroup:/a,unit:b.slice"
             ),
@@ -248,6 +252,9 @@ class SettingsTests(SynchronousTestCase):
             "metrics: 127.0.0.1:65536": "not '127.0.0.1:65536'",
             "metrics: '::1:9198'": "not '::1:9198'",
             "metrics: '[127.0.0.1]:9198'": "not '[127.0.0.1]:9198'",
+            "web: 8198": "an address and a port, such as 127.0.0.1:8198 or '[::1]:8198', a",
+            "web: localhost:8198": "not 'localhost:8198'",
+            "web: run/web.sock": "a socket's path that begins with /, or '' for none, not 'run/web",
             "onlyProcesses: [uid:ann, firefox]": "users, control groups or units (uid:N, uid:USER, "
             "cgroup:/PATH or unit:NAME.service), which the kernel can tell apart, not 'firefox'; "
             "for a program set default: direct and write the rule {to: proxy, processes: "

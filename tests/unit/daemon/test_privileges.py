@@ -73,6 +73,7 @@ class NeededTests(SynchronousTestCase):
         routes = replace(SETTINGS, autoDefaultRoute=True)
         logged = replace(SETTINGS, flowLog="/var/lib/nanotun/flows.db")
         told = replace(SETTINGS, logFlows=True, metrics=Endpoint("127.0.0.1", 9198))
+        shown = replace(SETTINGS, web="/run/nanotun/web.sock")
         for settings, owners, foreign, expected in (
             (SETTINGS, False, False, set()),
             (SETTINGS, False, True, {"DAC_OVERRIDE"}),
@@ -80,6 +81,7 @@ class NeededTests(SynchronousTestCase):
             (routes, False, False, {"NET_RAW", "SYS_PTRACE", "DAC_READ_SEARCH"}),
             (logged, False, False, {"SYS_PTRACE", "DAC_READ_SEARCH"}),
             (told, False, False, set()),
+            (shown, False, False, {"SYS_PTRACE", "DAC_READ_SEARCH"}),
         ):
             self.assertEqual(needed(settings, owners, foreign), expected | {"NET_ADMIN"})
         self.assertEqual(needed(SETTINGS, False, False, True), {"NET_ADMIN", "NET_RAW"})
