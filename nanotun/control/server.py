@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import stat
-import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +27,7 @@ from zope.interface import implementer
 from nanotun.control.messages import REQUEST_LIMIT, errorLine, readRequest, resultLine
 from nanotun.errors import NanotunError
 from nanotun.interfaces import IPart
+from nanotun.linux.peers import peerUid
 from nanotun.rundir import SOCKET
 
 #: Connections at a time: enough for a few terminals and a monitor.
@@ -53,15 +52,6 @@ PATH_LIMIT = 107
 #: Answers a request, of which it gets the arguments: returns a JSON value, or a Deferred
 #: that fires with one.
 Handler = Callable[[Mapping[str, Any]], Any]
-
-
-def peerUid(transport: Any) -> int:
-    """The peer's uid, which the kernel recorded when it connected (C{struct ucred})."""
-    credentials = transport.socket.getsockopt(
-        socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
-    )
-    uid: int = struct.unpack("3i", credentials)[1]
-    return uid
 
 
 class ControlProtocol(LineOnlyReceiver, TimeoutMixin):
