@@ -241,6 +241,14 @@ class LoggedService(MultiService):
                 if files is not None:
                     self._lines.add(files.write)
 
+    def also(self, write: Callable[[str], None]) -> None:
+        """
+        Give each line to somebody else as well.
+
+        @param write: see L{LineObserver.add}; called by one thread at a time.
+        """
+        self._lines.add(write)
+
     def _makeObserver(self) -> ILogObserver:
         lines = self._lines
         self._terminal = terminal = Terminal(self._stderr)
