@@ -5,6 +5,7 @@ The gateway: its services, made in order and configured from the settings.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from nanotun.gateway.dns.rebinding import guardFor
 from nanotun.gateway.dns.relay import DnsRelay
 from nanotun.gateway.dns.ruled import RuledDns
 from nanotun.gateway.dns.scripted import ScriptedDns
+from nanotun.gateway.dns.watched import WatchedDns
 from nanotun.gateway.dns.ways import PresentWays
 from nanotun.gateway.fakeip.answers import LOCAL, FakeAnswers, isFaked
 from nanotun.gateway.fakeip.front import SOCKET_SHARE, USER_SHARE, FakeDns, FakeIpNames
@@ -89,6 +91,7 @@ class Gateway:
     @ivar ask: asks as a program would; see L{QueriesByHand.ask}.
     @ivar names: the names behind addresses; a L{nanotun.interfaces.INames}.
     @ivar services: where datagram services listen.
+    @ivar watched: knows the last queries, if somebody looks.
     """
 
     _log = Logger()
@@ -140,6 +143,7 @@ class Gateway:
         self._hosts = HostsFile(self._trouble.report)
         self._ruled = RuledDns(reactor, self._answering, self._relay)
         self._answering = self._scripted = ScriptedDns(self._ruled, self._relay, self._serversAt)
+        self._answering = self.watched = WatchedDns(self._answering, reactor, time.time)
         self.ask = QueriesByHand(self._answering).ask
         self.services = DatagramServices(reactor, engine, self._counters)
         self._strangers = Strangers(reactor.seconds, originalOf, self._trouble.report)
@@ -236,6 +240,7 @@ class Gateway:
         """
         self.services.stop()
         self._streams.stop()
+        self.watched.stop()
         self._scripted.stop()
         self._relay.stop()
         self._trouble.stop()
