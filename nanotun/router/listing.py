@@ -112,7 +112,10 @@ class FlowListing:
             if pending is not None:
                 listed = listed._replace(state=FlowState.DIALLING, note=pending.note)
         flow, note = listed.flow, self._notes.of(listed.note)
-        return listed, whole(note, flow, self._programs.of(flow), self._names)
+        owner = self._programs.of(flow)
+        if owner is None and note is not None:
+            self._programs.ask(flow, note.owner)
+        return listed, whole(note, flow, owner, self._names)
 
 
 def endedRows(ends: Iterable[tuple[FlowEnd, Note | None]]) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ class FlowPrograms:
     """
     Looks up the processes of flows while L{use} has said by whom.
 
-    @ivar active: whether that is so.
+    @ivar active: whether that is so, and for each flow that begins.
     @param isLocal: whether a literal address is one of this machine's.
     @param spent: the processor time of this thread in seconds.
     """
@@ -61,26 +61,41 @@ class FlowPrograms:
         # of those that have ended meanwhile.
         self._looking: dict[int, Deferred[Owner | None] | None] = {}
         self._held: dict[int, Tell] = {}
-        self._found: dict[Protocol, OrderedDict[int, Owner]] = {
+        # None stands for one that was not found.
+        self._found: dict[Protocol, OrderedDict[int, Owner | None]] = {
             protocol: OrderedDict() for protocol in KEPT
         }
 
-    def use(self, owners: IOwners | None) -> None:
+    def use(self, owners: IOwners | None, everyFlow: bool = True) -> None:
         """
-        Look up the processes of flows that begin from now on.
+        Look up the processes of flows that begin from now on, and of those that L{ask} names.
 
         @param owners: find them, whichever they are, and are started; L{None} for nobody.
+        @param everyFlow: C{False} for only those that L{ask} names.
         """
         self._owners = owners
-        self.active = owners is not None
+        self.active = owners is not None and everyFlow
         if owners is None:
             self._stop()
 
     def look(self, flow: Flow, decision: Decision) -> None:
         """A flow is carried.  Find its process, unless the decision has told it."""
-        if not self.active or len(self._queue) >= QUEUE_LIMIT:
+        if self.active:
+            self._lookFor(flow, decision.owner)
+
+    def ask(self, flow: Flow, owner: Owner | None) -> None:
+        """
+        Somebody looks at an open flow.  Find its process, unless that was tried.
+
+        @param owner: what the decision has told.
+        """
+        if self._owners is None or flow.id in self._looking:
             return
-        if decision.owner is not None and decision.owner.path:
+        if flow.id not in self._found[flow.protocol]:
+            self._lookFor(flow, owner)
+
+    def _lookFor(self, flow: Flow, owner: Owner | None) -> None:
+        if len(self._queue) >= QUEUE_LIMIT or (owner is not None and owner.path):
             return
         if not self._isLocal(flow.source.host):
             return
@@ -128,7 +143,7 @@ class FlowPrograms:
         held = self._held.pop(flow.id, None)
         if held is not None:
             held(owner)
-        elif owner is not None:
+        else:
             found = self._found[flow.protocol]
             found[flow.id] = owner
             if len(found) > KEPT[flow.protocol]:
