@@ -138,6 +138,7 @@ class Options(ArrangedOptions):
     @ivar given: the names of the settings that a flag or an environment variable sets.
     @ivar flags: the names of the settings that a flag sets.
     @ivar filed: the names of the settings that the file sets.
+    @ivar written: what the user has written, by the names of settings.
     @ivar confirm: seconds until all changes are taken back unless the user confirms them,
         or 0.
     @ivar notices: sentences to log as warnings once logging has begun.
@@ -173,6 +174,7 @@ class Options(ArrangedOptions):
     given: frozenset[str] = frozenset()
     flags: frozenset[str] = frozenset()
     filed: frozenset[str] = frozenset()
+    written: Mapping[str, Given] = {}
     confirm = 0
     notices: tuple[str, ...] = ()
     defaultFile = DEFAULT_FILE
@@ -226,6 +228,7 @@ class Options(ArrangedOptions):
         self.given = frozenset(given)
         self.flags = frozenset(flagValues)
         self.filed = frozenset(fileValues)
+        self.written = {**fileValues, **fallback, **given}
         self.notices += strayVariables(environment, OTHER_VARIABLES)
         self.notices += self.settingNotices()
         self._readConfirm()

@@ -64,6 +64,7 @@ class Live:
     the owners and the script.
 
     @ivar current: what is in force.
+    @ivar read: the options as they were read last.
     """
 
     name = "the process table or the script"
@@ -93,7 +94,7 @@ class Live:
         @param root: the logs, and the parent of the upstreams.
         """
         self.current = current
-        self._options = options
+        self.read = self._options = options
         self._config = config
         self._maker = maker
         self._gateway = gateway
@@ -149,7 +150,7 @@ class Live:
                 error=str(error),
             )
             raise
-        current = self.current
+        self.read, current = options, self.current
         found = *current.lists.lists.notices, *current.names.notices
         warnings = (*options.notices, *found, *notices)
         self._log.info(
