@@ -7,10 +7,10 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred
 
 from nanotun.config.options import DEFAULT_FILE
 from nanotun.config.settings import Settings
@@ -21,9 +21,10 @@ from nanotun.console.explain.waiting import blockOn
 from nanotun.console.statustext import printable
 from nanotun.control.client import Client
 from nanotun.control.lock import findHolder
+from nanotun.daemon.asked import addressByAddress
 from nanotun.daemon.current import localTime
 from nanotun.daemon.described import DescribedOwner, Question, described, isAddress
-from nanotun.daemon.explain import LOOK_UP, NO_FLOW, judged
+from nanotun.daemon.explain import LOOK_UP, judged
 from nanotun.daemon.lists import readLists
 from nanotun.daemon.scripts import scriptFor
 from nanotun.errors import NanotunError, NotRunning, RunningError
@@ -37,9 +38,6 @@ from nanotun.policy.lists import Lists
 from nanotun.policy.ruletable import RuleTable
 from nanotun.scripting.script import Script
 from nanotun.timer import steadyReactor
-
-#: Judges a flow, or answers L{LOOK_UP}.
-Asked: TypeAlias = "Callable[[Question], dict[str, Any] | Deferred[dict[str, Any]]]"
 
 #: Seconds for the daemon's answer: the longest scriptTimeout, and a reserve.
 EXPLAIN_TIME = 130.0
@@ -64,7 +62,11 @@ def explain(options: ExplainOptions) -> dict[str, Any]:
         try:
             with Client(ask.runDir(), EXPLAIN_TIME) as client:
                 return blockOn(
-                    _answer(options, lambda each: client.ask("explain", each._asdict())),
+                    addressByAddress(
+                        options.question,
+                        lambda each: client.ask("explain", each._asdict()),
+                        _lookUp,
+                    ),
                     steadyReactor(),
                 )
         except NotRunning:
@@ -77,7 +79,9 @@ def explain(options: ExplainOptions) -> dict[str, Any]:
     reactor = steadyReactor()
     script = scriptFor(settings, reactor)
     try:
-        asked = _answer(options, lambda each: byTheSettings(settings, lists, each, script))
+        asked = addressByAddress(
+            options.question, lambda each: byTheSettings(settings, lists, each, script), _lookUp
+        )
         found = blockOn(asked, reactor)
     finally:
         if script is not None:
@@ -146,39 +150,6 @@ def byTheSettings(
         return found
 
     return judged(settings, flow, judge, {}, script).addBoth(done)
-
-
-@inlineCallbacks
-def _answer(options: ExplainOptions, ask: Asked) -> Generator[Any, Any, dict[str, Any]]:
-    """The answer about an address or, address by address, about a host name."""
-    question = options.question
-    answer: dict[str, Any] = yield maybeDeferred(ask, question)
-    if NO_FLOW in answer:
-        raise NanotunError(answer[NO_FLOW])
-    if answer != LOOK_UP:
-        return answer
-    # The relay tells other machines no address, so it knows no name of theirs.
-    known = "" if question.source else question.host
-    addresses = _lookUp(question)
-    answers: list[dict[str, Any]] = []
-    for address in addresses:
-        one = yield maybeDeferred(ask, question._replace(host=address, name=known))
-        alike = ("verdict", "rule", "reason")
-        for other in answers:
-            if all(one[key] == other[key] for key in alike):
-                other["addresses"].append(address)
-                break
-        else:
-            answers.append({**one, "addresses": [address]})
-    first = answers[0]
-    destination = f"{question.host}:{question.port}"
-    return {
-        **first,
-        "destination": destination,
-        "name": question.host,
-        "addresses": addresses,
-        "answers": answers,
-    }
 
 
 def _lookUp(question: Question) -> list[str]:

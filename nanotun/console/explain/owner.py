@@ -5,28 +5,23 @@ running one; and what the daemon's own scan says of it.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 
 from twisted.python import usage
 
-from nanotun.config.selectors import processName
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import firstHops
+from nanotun.daemon.asked import processCalled
 from nanotun.errors import ConfigError
 from nanotun.linux.users import nearUser, uidOf
 from nanotun.owners.descriptors import Descriptors
 from nanotun.owners.localproxy import LocalProxies
 from nanotun.owners.make import matcherOf
-from nanotun.owners.names import namesOf
 from nanotun.owners.processes import ProcProcesses
 from nanotun.owners.scanner import Scanner
 from nanotun.owners.sockets import KernelSockets
-from nanotun.owners.values import EMPTY, Excluded, Process, ProcStat
-
-#: The uid of a process whose user was not described.
-NOBODY = -1
+from nanotun.owners.values import EMPTY, Excluded, Process
 
 
 def describedProcess(
@@ -39,14 +34,12 @@ def describedProcess(
     @raise ConfigError: the process does not exist, or cannot be examined.
     @raise usage.UsageError: a value is wrong.
     """
-    found = Process(0, ProcStat(0, 0, b"", 0, 0), (NOBODY,) * 3, frozenset(), "", "", "")
+    found = processCalled(process or "")
     if pid is not None:
-        found = _running(pid)
-    if process is not None:
-        path = process if process.startswith("/") else ""
-        name = os.path.basename(process)
-        names = namesOf(path, name, ()) if path else frozenset({processName(process)})
-        found = found._replace(names=names, name=name, path=path)
+        running = _running(pid)
+        if process is not None:
+            running = running._replace(names=found.names, name=found.name, path=found.path)
+        found = running
     if uid is not None:
         found = found._replace(uids=(_user(uid),) * 3)
     if cgroup is not None:
