@@ -20,6 +20,9 @@ PIDFILE = "nanotun.pid"
 #: What a monitor has to send for the metrics; it stays when the daemon stops.
 METRICS_TOKEN = "metrics.token"
 
+#: What a browser has to send for the web page; it stays, too.
+WEB_TOKEN = "web.token"
+
 #: The changes that the daemon has made to the machine.
 JOURNAL = "journal.json"
 

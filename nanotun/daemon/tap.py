@@ -25,7 +25,7 @@ from nanotun.config.options import Options
 from nanotun.config.settings import Settings
 from nanotun.config.upstreams import inDialOrder, upstreamsOf
 from nanotun.control.lock import InstanceLock
-from nanotun.control.server import ControlSocket
+from nanotun.control.server import ControlSocket, Handler
 from nanotun.daemon.current import Current, Maker, Vicinity, logOptions, makeJudge, ownersFor
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.devicewatch import DeviceWatch
@@ -37,7 +37,7 @@ from nanotun.daemon.lately import LatelyEnded
 from nanotun.daemon.lists import readLists
 from nanotun.daemon.localresolvers import LocalResolvers
 from nanotun.daemon.loss import DeviceLoss
-from nanotun.daemon.monitoring import metricsOf
+from nanotun.daemon.monitoring import metricsOf, webOf
 from nanotun.daemon.networkwatch import NetworkWatch, waysOut
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.observed import programSearch
@@ -286,22 +286,19 @@ def makeService(options: Options) -> IService:
         time.monotonic,
         partial(recordingReport, history),
     )
-    control = ControlSocket(
-        settings.runDir,
-        {
-            "status": plain(statusHandler(live, report)),
-            "reload": plain(reload),
-            "confirm": plain(confirmHandler(None if routes is None else routes.confirm)),
-            "stop": plain(stopHandler(reactor)),
-            "restart": plain(stopHandler(reactor, ending.restart)),
-            "explain": explaining(live, config),
-            "dns": dnsHandler(live, gateway, time.monotonic),
-            "flows": flowsHandler(router.listing, time.time),
-            "ended": LatelyEnded(router.ends, reactor),
-            "close": closeHandler(router.listing),
-        },
-        reactor,
-    )
+    handlers: dict[str, Handler] = {
+        "status": plain(statusHandler(live, report)),
+        "reload": plain(reload),
+        "confirm": plain(confirmHandler(None if routes is None else routes.confirm)),
+        "stop": plain(stopHandler(reactor)),
+        "restart": plain(stopHandler(reactor, ending.restart)),
+        "explain": explaining(live, config),
+        "dns": dnsHandler(live, gateway, time.monotonic),
+        "flows": flowsHandler(router.listing, time.time),
+        "ended": LatelyEnded(router.ends, reactor),
+        "close": closeHandler(router.listing),
+    }
+    control = ControlSocket(settings.runDir, handlers, reactor)
     signals = Signals(reactor, {signal.SIGHUP: silently(reload)})
     lock = InstanceLock(settings.runDir, config)
 
@@ -330,8 +327,9 @@ def makeService(options: Options) -> IService:
     )
     programs = programSearch(settings, reactor, recorder, router.programs)
     metrics = metricsOf(settings, reactor, router, report)
+    web = webOf(live, config, handlers, engine, gateway, router, root, programs, reactor)
     # The watch is stopped after the routes: without them nothing needs it.
-    after = (watch, *routing, *programs, *history, control, *metrics, notifier)
+    after = (watch, *routing, *programs, *history, control, *metrics, *web, notifier)
     parts = Parts(device, engine, gateway, router, before, after)
     notices = (
         *origins(options),

@@ -18,18 +18,29 @@ def namesAddress(host: bytes | None) -> bool:
 
     @param host: the header's value; L{None} without one.
     """
+    return addressIn(host) is not None
+
+
+def addressIn(host: bytes | None) -> str | None:
+    """
+    The address in the header C{Host}, in lower case and without its port, or C{localhost}.
+
+    @param host: the header's value; L{None} without one.
+    @return: L{None} if it has anything else.
+    """
     if host is None:
-        return False
+        return None
     text = host.decode("latin-1").strip().lower()
     name, colon, port = text.rpartition(":")
     if colon and not text.endswith("]"):
         if not (port.isascii() and port.isdigit()):
-            return False
+            return None
     else:
         name = text
     if name.startswith("[") and name.endswith("]"):
-        return ":" in name and isAddress(name[1:-1])
-    return name == LOCALHOST or (":" not in name and isAddress(name))
+        name = name[1:-1]
+        return name if ":" in name and isAddress(name) else None
+    return name if name == LOCALHOST or (":" not in name and isAddress(name)) else None
 
 
 def hasToken(authorization: bytes | None, token: str) -> bool:

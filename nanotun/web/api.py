@@ -106,8 +106,9 @@ class Api:
 
     def rules(self) -> Answer:
         """
-        C{rules}: for each of the user's C{rule} (its name), C{to}, C{where}, C{flows} and C{text};
-        C{counts}: flows by the names of all rules; C{default}: where other flows leave.
+        C{rules}: for each of the user's C{rule} (its name), C{to}, C{where}, C{flows} and C{when}
+        (its conditions as written); C{counts}: flows by the names of all rules; C{default}: where
+        other flows leave.
         """
         return self._daemon.rules()
 
@@ -115,8 +116,10 @@ class Api:
         """
         What becomes of a flow.
 
-        @param question: the arguments of the control request, of which all but C{host} and
-            C{port} may be left out.
+        @param question: C{destination} (or C{host} and C{port}) and perhaps C{protocol}, C{process}
+            (a name or a path), C{name} and C{source}; see L{nanotun.daemon.described.Question}.
+        @return: as C{nanotun explain --json} has it.
+        @raise NanotunError: this is no question, or its name cannot be looked up.
         """
         return self._daemon.explain(question)
 
@@ -127,8 +130,8 @@ class Api:
     def dns(self) -> Answer:
         """
         C{queries}: the last ones, the newest first: C{time} (seconds since 1970), C{name},
-        C{type}, C{status}, C{stage}, C{server} and C{seconds}.  They are recorded for a minute
-        after each call.
+        C{type}, C{status}, C{stage}, C{server}, C{via} and C{seconds}.  They are recorded for a
+        minute after each call.
         """
         return self._daemon.dns()
 
@@ -146,9 +149,9 @@ class Api:
 
     def config(self) -> Answer:
         """
-        C{settings}: for each setting its C{name}, C{value} (JSON, without passwords), C{where} it
-        was written (empty for a default) and whether it is C{live}; C{file}: the configuration
-        file, or L{None}.
+        C{settings}: for each setting its C{name}, C{value} (as written, without passwords),
+        C{where} it was written (empty for a default), whether a reload takes it over (C{live}),
+        and whether it C{waits} for a restart; C{file}: the configuration file, or L{None}.
         """
         return self._daemon.config()
 

@@ -52,7 +52,7 @@ def render(path: str, query: Mapping[str, str], api: Api) -> Page | Deferred[Pag
     @param query: of the URL; of several values of a name the last.
     @return: an error's page where there is none of that path.
     """
-    title = TITLES.get(path)
+    title = TITLES.get("/explain" if path == EXPLAINED else path)
     if title is None:
         return Page("Not found", "<p>There is no such page.</p>", 404)
     told = api.told(query.get("told", ""))

@@ -1,0 +1,183 @@
+"""
+The API, asked by curl in a daemon's own network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nanotun.rundir import WEB_TOKEN
+from tests.e2e.case import TunnelCase
+from tests.e2e.lab.daemon import Daemon
+from tests.e2e.lab.process import run, waitUntil
+
+WHERE = "127.0.0.1:8198"
+
+#: Another user.
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+BYTES = 100_000
+
+SECRET = "s3cr3t-of-the-proxy"
+
+
+def swallow(sock: socket.socket) -> None:
+    """Send back what arrives."""
+    while data := sock.recv(65536):
+        sock.sendall(data)
+
+
+class Fetched(NamedTuple):
+    """What curl gets."""
+
+    status: int
+    body: str
+
+    def json(self) -> Any:
+        """The object in it."""
+        return json.loads(self.body)
+
+
+class WebApiTests(TunnelCase):
+    """A daemon with the setting C{web}."""
+
+    def setUp(self) -> None:
+        """A directory that others may look into, as into /run."""
+        super().setUp()
+        self.runDir = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.runDir, True)
+        os.chmod(self.runDir, 0o755)
+        self.where = WHERE
+
+    def shown(self, where: str = WHERE, **settings: object) -> Daemon:
+        """A daemon with a web page."""
+        self.where = where
+        return self.tunnel(web=where, runDir=self.runDir, **settings)
+
+    def token(self) -> str:
+        """The token."""
+        return Path(self.runDir, WEB_TOKEN).read_text().strip()
+
+    def curl(
+        self, path: str, *options: str, prefix: tuple[str, ...] = (), token: str | None = None
+    ) -> Fetched:
+        """What curl gets."""
+        given = self.token() if token is None else token
+        header = ["-H", f"Authorization: Bearer {given}"] if given else []
+        by = ["--unix-socket", self.where] if self.where.startswith("/") else []
+        host = "localhost" if by else self.where
+        argv = ["curl", "-sS", "-m", "20", "-w", "\n%{http_code}", *by, *header, *options]
+        out = self.lab.app.run([*prefix, *argv, f"http://{host}{path}"], check=False).stdout
+        body, _, status = out.rpartition("\n")
+        return Fetched(int(status) if status.isdigit() else 0, body)
+
+    def get(self, name: str) -> Any:
+        """What a call of the API answers."""
+        answer = self.curl(f"/api/v1/{name}")
+        self.assertEqual(answer.status, 200, answer.body)
+        return answer.json()
+
+    def post(self, name: str, body: object) -> Fetched:
+        """What a call that changes something answers."""
+        return self.curl(f"/api/v1/{name}", "-d", json.dumps(body))
+
+    def carry(self) -> socket.socket:
+        """A connection that carries bytes there and back, and stays open."""
+        sock = self.connect(self.peer(swallow).port)
+        sock.sendall(b"x" * BYTES)
+        self.assertArrives(sock, BYTES)
+        return sock
+
+    def test_calls(self) -> None:
+        """Every call answers: the flow is there with its program, and no answer has a password."""
+        daemon = self.shown()
+        self.carry()
+
+        def found() -> bool:
+            (flow,) = self.get("flows")["flows"]
+            return flow["process"] is not None
+
+        waitUntil(found, 10, "the program of the flow is known")
+        (flow,) = self.get("flows")["flows"]
+        self.assertEqual((flow["up"], flow["down"], flow["state"]), (BYTES, BYTES, "open"))
+        self.assertEqual(flow["process"]["pid"], os.getpid())
+        status = self.get("status")
+        self.assertEqual(status["engine"]["flows"]["open"], 1)
+        self.assertIn("proxy", self.get("upstreams")["upstreams"])
+        self.assertEqual(self.get("rules")["rules"], [])
+        self.assertEqual(self.get("dns"), {"queries": []})
+        self.assertTrue(self.get("log?lines=5")["lines"])
+        settings = {each["name"]: each for each in self.get("config")["settings"]}
+        self.assertEqual(settings["web"]["value"], WHERE)
+        self.assertRegex(settings["web"]["where"], ", line [0-9]+$")
+        explained = self.post("explain", {"destination": f"{flow['destination']}"})
+        self.assertEqual(explained.json()["verdict"], "proxy")
+        reloaded = self.post("reload", {})
+        self.assertEqual((reloaded.status, reloaded.json()["changed"]), (200, []))
+        self.assertEndsWell(daemon)
+
+    def test_close(self) -> None:
+        """A flow that is closed by the API ends at once; one that is not there is not counted."""
+        self.shown()
+        sock = self.carry()
+        (flow,) = self.get("flows")["flows"]
+        self.assertEqual(self.curl(f"/api/v1/flows/close?ids={flow['id']}").status, 405)
+        closed = self.post("flows/close", {"ids": [flow["id"], flow["id"] + 1]})
+        self.assertEqual((closed.status, closed.json()), (200, {"closed": 1}))
+        self.assertRaises(ConnectionResetError, sock.recv, 1)
+        self.assertEqual(self.get("flows")["flows"], [])
+
+    def test_otherUser(self) -> None:
+        """Another user of the machine gets neither the token nor anything without it."""
+        self.shown()
+        stolen = run([*NOBODY, "cat", str(Path(self.runDir, WEB_TOKEN))], check=False)
+        self.assertIn("Permission denied", stolen.stdout)
+        for path in ("/", "/flows", "/static/page.js", "/api/v1/flows", "/api/v1/events", "/x"):
+            for token in ("", "guessed-by-somebody"):
+                answer = self.curl(path, prefix=NOBODY, token=token)
+                self.assertEqual(answer.status, 401, path)
+        self.assertEqual(self.curl("/?token=guessed", prefix=NOBODY, token="").status, 401)
+
+    def test_otherSites(self) -> None:
+        """No other site can have a browser ask, by a name of its own or from its own page."""
+        self.shown()
+        for header in ("Host: evil.example", "Host: 127.0.0.2:8198", "Origin: http://evil.example"):
+            for options in ((), ("-d", "{}")):
+                answer = self.curl("/api/v1/status", "-H", header, *options)
+                self.assertEqual(answer.status, 403, header)
+        jar = str(self.directory / "cookies")
+        entered = self.curl(f"/flows?token={self.token()}", "-c", jar, "-D", "-", token="")
+        self.assertEqual(entered.status, 303)
+        self.assertRegex(entered.body, "(?i)set-cookie: .*HttpOnly; SameSite=Strict")
+        self.assertNotIn(self.token(), entered.body + Path(jar).read_text())
+        self.assertEqual(self.curl("/flows", "-b", jar, token="").status, 200)
+        reload = ("/api/v1/reload", "-b", jar, "-d", "")
+        self.assertEqual(self.curl(*reload, token="").status, 403)
+        self.assertEqual(self.curl(*reload, "-H", "X-Nanotun: 1", token="").status, 200)
+
+    def test_events(self) -> None:
+        """An open page is told of traffic, flows and lines of the log."""
+        self.shown()
+        self.carry()
+        told = self.curl("/api/v1/events", "-N", "-m", "4").body
+        for topic in ("traffic", "flows"):
+            data = re.findall(rf"event: {topic}\ndata: (.*)\n", told)
+            self.assertGreater(len(data), 1, topic)
+            last = json.loads(data[-1])
+            self.assertTrue(last["flows"], topic)
+
+    def test_socket(self) -> None:
+        """On a unix socket it is the same, for root and nobody else."""
+        path = str(Path(self.runDir, "web.sock"))
+        self.shown(path)
+        self.assertEqual(self.get("flows")["flows"], [])
+        self.assertEqual(self.curl("/", prefix=NOBODY).status, 0)
+        os.chmod(path, 0o666)
+        self.assertEqual(self.curl("/", prefix=NOBODY).status, 0)
