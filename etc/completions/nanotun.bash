@@ -9,7 +9,7 @@ _nanotun() {
     local word=${COMP_WORDS[1]} options="" i
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "start check status flows top close capture history reload stop confirm run explain dns doctor plan recover --help --version" -- "$cur"))
+        COMPREPLY=($(compgen -W "start check status flows top close capture history web reload stop confirm run explain dns doctor plan recover --help --version" -- "$cur"))
         return
     fi
     # After -- comes the command that nanotun is to run.
@@ -113,6 +113,7 @@ _nanotun() {
         close) options="--config -c --domain --help --process --protocol --rule --run-dir --state --to --upstream --version --yes -y" ;;
         capture) options="--config -c --count --domain --force -f --help --limit --process --protocol --rule --run-dir --state --time --to --upstream --version --write -w" ;;
         history) options="--by -b --config -c --domain --file -f --help --json -j --limit -n --process --rule --since -s --until -u --upstream --version" ;;
+        web) options="--config -c --help --run-dir --token --version" ;;
         reload) options="--config -c --help --run-dir --version" ;;
         stop) options="--config -c --help --keep-kill-switch --run-dir --version" ;;
         confirm) options="--config -c --help --run-dir --version" ;;

@@ -11,6 +11,7 @@ _nanotun() {
             'close:end flows, by their ids or by filters'
             'capture:write packets to a file, with their programs and rules'
             'history:show the flows that have ended, or sums of them'
+            'web:print the link to the page in a browser; --token'
             'reload:have the daemon read its configuration again'
             'stop:end the daemon and wait until it has ended'
             'confirm:keep the routes of a start with --confirm'
@@ -293,6 +294,14 @@ _nanotun() {
                 '--until=[no flows that ended later]:VALUE:' \
                 '-u[no flows that ended later]:VALUE:' \
                 '--upstream=[flows by an upstream, such as proxy, direct or one by name]:VALUE:' \
+                '--version[Display nanotun'\''s version and exit.]'
+            ;;
+        web)
+            _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '-c[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+                '--help[Display this help and exit.]' \
+                '--run-dir=[the daemon'\''s runDir \[default\: /run/nanotun\]]:DIR:_files -/' \
+                '--token[print the token alone, for programs that use the API]' \
                 '--version[Display nanotun'\''s version and exit.]'
             ;;
         reload)

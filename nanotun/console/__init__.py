@@ -55,6 +55,7 @@ COMMANDS: dict[str, Command] = {
     "close": Command("flows.close", "end flows, by their ids or by filters"),
     "capture": Command("capture", "write packets to a file, with their programs and rules"),
     "history": Command("history", "show the flows that have ended, or sums of them"),
+    "web": Command("web", "print the link to the page in a browser; --token"),
     "reload": Command("reload", "have the daemon read its configuration again"),
     "stop": Command("stop", "end the daemon and wait until it has ended"),
     "confirm": Command("confirm", "keep the routes of a start with --confirm"),

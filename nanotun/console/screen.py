@@ -63,7 +63,8 @@ def screen(
         for text in texts:
             lines.append(f"  {title:{SUBJECT - 2}}{text}")
             title = ""
-    lines += ["", "A switch is --x, --no-x or --x=true|false."]
+    # Without a blank line before it, for a screen of 24 lines.
+    lines.append("A switch is --x, --no-x or --x=true|false.")
     if tail:
         lines += textwrap.wrap(tail, WIDTH)
     return "\n".join(lines)

@@ -297,6 +297,7 @@ def makeService(options: Options) -> IService:
         "flows": flowsHandler(router.listing, time.time),
         "ended": LatelyEnded(router.ends, reactor),
         "close": closeHandler(router.listing),
+        "web": plain(lambda: {"at": str(settings.web) or None}),
     }
     control = ControlSocket(settings.runDir, handlers, reactor)
     signals = Signals(reactor, {signal.SIGHUP: silently(reload)})

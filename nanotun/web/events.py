@@ -90,7 +90,8 @@ class EventStream:
         """There was a look, which may have had nothing for this page."""
         self._silent += 1
         if self._stalled and self._silent >= STALLED_LIMIT:
-            self._request.loseConnection()
+            # An orderly end would wait for what is unread.
+            self._request.channel.transport.abortConnection()
         elif not self._stalled and self._silent >= SILENT_LIMIT:
             self.send(b": still here\n\n")
 

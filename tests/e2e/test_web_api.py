@@ -10,13 +10,18 @@ import re
 import shutil
 import socket
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nanotun.rundir import WEB_TOKEN
 from tests.e2e.case import TunnelCase
+from tests.e2e.lab import nameserver
+from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.process import run, waitUntil
+from tests.e2e.lab.topology import IPV4
+from tests.openapi import answerOf, schemaOf, wrongIn
 
 WHERE = "127.0.0.1:8198"
 
@@ -79,14 +84,20 @@ class WebApiTests(TunnelCase):
         return Fetched(int(status) if status.isdigit() else 0, body)
 
     def get(self, name: str) -> Any:
-        """What a call of the API answers."""
-        answer = self.curl(f"/api/v1/{name}")
-        self.assertEqual(answer.status, 200, answer.body)
-        return answer.json()
+        """What a call of the API answers, as it is described."""
+        return self.described(self.curl(f"/api/v1/{name}"), "get", name.partition("?")[0])
 
-    def post(self, name: str, body: object) -> Fetched:
-        """What a call that changes something answers."""
-        return self.curl(f"/api/v1/{name}", "-d", json.dumps(body))
+    def post(self, name: str, body: object) -> Any:
+        """What a call that changes something answers, as it is described."""
+        return self.described(self.curl(f"/api/v1/{name}", "-d", json.dumps(body)), "post", name)
+
+    def described(self, answer: Fetched, method: str, name: str) -> Any:
+        """An answer, which must be as the description says."""
+        self.assertEqual(answer.status, 200, answer.body)
+        self.assertEqual([*wrongIn(answer.json(), answerOf(method, f"/{name}"), name)], [])
+        self.assertNotIn(SECRET, answer.body)
+        self.assertNotIn(self.token(), answer.body)
+        return answer.json()
 
     def carry(self) -> socket.socket:
         """A connection that carries bytes there and back, and stays open."""
@@ -97,7 +108,10 @@ class WebApiTests(TunnelCase):
 
     def test_calls(self) -> None:
         """Every call answers: the flow is there with its program, and no answer has a password."""
-        daemon = self.shown()
+        rule = {"to": "spare", "networks": ["192.0.2.0/24"]}
+        daemon = self.shown(
+            upstreams={"spare": f"socks5://me:{SECRET}@192.0.2.99:1080"}, rules=[rule]
+        )
         self.carry()
 
         def found() -> bool:
@@ -111,16 +125,21 @@ class WebApiTests(TunnelCase):
         status = self.get("status")
         self.assertEqual(status["engine"]["flows"]["open"], 1)
         self.assertIn("proxy", self.get("upstreams")["upstreams"])
-        self.assertEqual(self.get("rules")["rules"], [])
+        (told,) = self.get("rules")["rules"]
+        self.assertEqual((told["to"], told["when"]), ("spare", {"networks": rule["networks"]}))
         self.assertEqual(self.get("dns"), {"queries": []})
+        nameserver.ask(self.lab.app, IPV4.gateway, "nobody.lab", "A")
+        (query,) = self.get("dns")["queries"]
+        self.assertEqual((query["name"], query["type"]), ("nobody.lab", "A"))
         self.assertTrue(self.get("log?lines=5")["lines"])
         settings = {each["name"]: each for each in self.get("config")["settings"]}
         self.assertEqual(settings["web"]["value"], WHERE)
         self.assertRegex(settings["web"]["where"], ", line [0-9]+$")
-        explained = self.post("explain", {"destination": f"{flow['destination']}"})
-        self.assertEqual(explained.json()["verdict"], "proxy")
-        reloaded = self.post("reload", {})
-        self.assertEqual((reloaded.status, reloaded.json()["changed"]), (200, []))
+        self.assertIn("***@192.0.2.99", json.dumps(settings["upstreams"]["value"]))
+        explained = self.post("explain", {"destination": "192.0.2.7:443", "process": "curl"})
+        self.assertEqual((explained["rule"], explained["process"]), ("#1", "curl"))
+        self.assertEqual(self.post("reload", {})["changed"], [])
+        self.get("openapi.json")
         self.assertEndsWell(daemon)
 
     def test_close(self) -> None:
@@ -130,7 +149,7 @@ class WebApiTests(TunnelCase):
         (flow,) = self.get("flows")["flows"]
         self.assertEqual(self.curl(f"/api/v1/flows/close?ids={flow['id']}").status, 405)
         closed = self.post("flows/close", {"ids": [flow["id"], flow["id"] + 1]})
-        self.assertEqual((closed.status, closed.json()), (200, {"closed": 1}))
+        self.assertEqual(closed, {"closed": 1})
         self.assertRaises(ConnectionResetError, sock.recv, 1)
         self.assertEqual(self.get("flows")["flows"], [])
 
@@ -166,12 +185,17 @@ class WebApiTests(TunnelCase):
         """An open page is told of traffic, flows and lines of the log."""
         self.shown()
         self.carry()
+        reloading = threading.Timer(1.0, lambda: self.post("reload", {}))
+        reloading.start()
+        self.addCleanup(reloading.join)
         told = self.curl("/api/v1/events", "-N", "-m", "4").body
-        for topic in ("traffic", "flows"):
-            data = re.findall(rf"event: {topic}\ndata: (.*)\n", told)
-            self.assertGreater(len(data), 1, topic)
-            last = json.loads(data[-1])
-            self.assertTrue(last["flows"], topic)
+        for topic, name in (("traffic", "Traffic"), ("flows", "FastFlows"), ("log", "LogLine")):
+            data = [json.loads(each) for each in re.findall(f"event: {topic}\ndata: (.*)\n", told)]
+            self.assertTrue(data, topic)
+            for each in data:
+                self.assertEqual([*wrongIn(each, schemaOf(name), topic)], [])
+            if topic != "log":
+                self.assertTrue(data[-1]["flows"])
 
     def test_socket(self) -> None:
         """On a unix socket it is the same, for root and nobody else."""
@@ -181,3 +205,19 @@ class WebApiTests(TunnelCase):
         self.assertEqual(self.curl("/", prefix=NOBODY).status, 0)
         os.chmod(path, 0o666)
         self.assertEqual(self.curl("/", prefix=NOBODY).status, 0)
+
+    def test_link(self) -> None:
+        """C{nanotun web} prints the link that opens the page, and tells where there is none."""
+        daemon = self.shown()
+        done = say("web", "--run-dir", self.runDir)
+        self.assertEqual(done.stdout, f"http://{WHERE}/?token={self.token()}\n", done.stderr)
+        opened = self.curl(done.stdout.strip().removeprefix(f"http://{WHERE}"), token="")
+        self.assertEqual(opened.status, 303)
+        alone = say("web", "--token", "--run-dir", self.runDir)
+        self.assertEqual(alone.stdout, f"{self.token()}\n")
+        self.assertEndsWell(daemon)
+        self.assertEqual(say("web", "--run-dir", self.runDir).returncode, 3)
+        other = self.tunnel()
+        done = say("web", "--run-dir", str(other.directory / "run"))
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("set web: 127.0.0.1:8198", done.stderr)

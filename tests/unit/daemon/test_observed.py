@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
-from nanotun.daemon.observed import ProgramSearch, programSearch
+from nanotun.daemon.observed import INTEREST, ProgramSearch, ProgramsOnDemand, programSearch
 from nanotun.errors import ConfigError
 from nanotun.interfaces import IPart
 from nanotun.owners.recorder import Recorder
@@ -83,3 +83,58 @@ class ProgramSearchTests(SynchronousTestCase):
         logged = replace(SETTINGS, flowLog="/var/lib/nanotun/flows.db")
         (search,) = programSearch(logged, Clock(), recorder, self.programs)
         self.assertTrue(cast(Any, search)._owners.options.everybody)
+        shown = replace(SETTINGS, web="/run/web.sock")
+        (demand,) = programSearch(shown, Clock(), recorder, self.programs)
+        self.assertIsInstance(demand, ProgramsOnDemand)
+        (both,) = programSearch(replace(shown, flowLog="/x.db"), Clock(), recorder, self.programs)
+        self.assertIsInstance(both, ProgramSearch)
+
+
+class ProgramsOnDemandTests(SynchronousTestCase):
+    """L{ProgramsOnDemand}."""
+
+    def setUp(self) -> None:
+        """A part that is started."""
+        self.clock = Clock()
+        self.owners = StartedOwners()
+        self.programs = FlowPrograms(self.clock, lambda host: True)
+        search = ProgramSearch(cast(Any, self.owners), self.programs, everyFlow=False)
+        self.demand = ProgramsOnDemand(search, self.clock)
+        verifyObject(IPart, self.demand)
+        self.demand.start()
+
+    def test_looked(self) -> None:
+        """Nobody looks for programs until somebody looks at flows, nor a minute after that."""
+        self.assertEqual(self.owners.calls, [])
+        self.demand.looked()
+        self.clock.advance(INTEREST - 1)
+        self.demand.looked()
+        self.clock.advance(INTEREST - 1)
+        self.assertEqual(self.owners.calls, ["start"])
+        self.clock.advance(1)
+        self.assertEqual(self.owners.calls, ["start", "stop"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.demand.looked()
+        self.assertEqual(self.owners.calls, ["start", "stop", "start"])
+
+    def test_standing(self) -> None:
+        """Flows that nobody looks at are not looked up, so that decisions may stand."""
+        self.demand.looked()
+        self.assertFalse(self.programs.active)
+
+    def test_stop(self) -> None:
+        """It ends with the daemon, whether somebody looks or not."""
+        self.demand.stop()
+        self.demand.looked()
+        self.demand.stop()
+        self.assertEqual(self.owners.calls, ["start", "stop"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_impossible(self) -> None:
+        """Where nobody can be asked, nothing is stopped that was not started."""
+        self.owners.error = ConfigError("It cannot be found out here.")
+        with capturedLogs() as events:
+            self.demand.looked()
+        self.assertEqual(len(events), 1)
+        self.clock.advance(INTEREST)
+        self.assertEqual(self.owners.calls, ["start"])

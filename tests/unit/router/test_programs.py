@@ -92,6 +92,28 @@ class ProgramsTests(RouterCase):
         self.clock.advance(0)
         self.assertEqual(self.owners.asked, [flowNumber(1)])
 
+    def test_asked(self) -> None:
+        """Of flows that somebody looks at each is looked up once, found or not."""
+        self.programs.use(self.owners, everyFlow=False)
+        self.assertFalse(self.programs.active)
+        self.programs.look(flowNumber(1), RULED)
+        for _ in range(2):
+            self.programs.ask(flowNumber(1), None)
+            self.programs.ask(flowNumber(2), None)
+            self.programs.ask(flowNumber(3), CURL)
+            self.clock.advance(0)
+            self.programs.ask(flowNumber(1), None)
+        self.assertEqual(self.owners.asked, [flowNumber(1), flowNumber(2)])
+        self.assertEqual(self.programs.of(flowNumber(1)), CURL)
+        self.assertIs(self.programs.of(flowNumber(2)), None)
+        self.end(2)
+        self.assertEqual(self.told, [None])
+
+    def test_askedOff(self) -> None:
+        """Without anybody who finds processes, nothing is looked up for those who look."""
+        self.programs.ask(flowNumber(1), None)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_others(self) -> None:
         """Another machine's flow has no process here."""
         self.gateway.strangers.add("198.18.0.2")
