@@ -5,7 +5,9 @@ The part of the daemon that serves the page and the API.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import socket
 import stat
 from collections.abc import Callable
 from typing import Any
@@ -112,8 +114,8 @@ class WebServer:
         uids = frozenset({0, os.geteuid()})
         factory = PeerConnections(site, CONNECTION_LIMIT, uids, self._uidOf)
         with contextlib.suppress(FileNotFoundError):
-            # One that a crash has left behind; this daemon holds the lock.
-            if stat.S_ISSOCK(os.lstat(where).st_mode):
+            # One that a crash has left behind, and not another program's.
+            if stat.S_ISSOCK(os.lstat(where).st_mode) and not _isServed(where):
                 os.unlink(where)
         self._port = self._reactor.listenUNIX(where, factory, mode=0o600)
         return factory
@@ -126,3 +128,9 @@ class WebServer:
             return None
         self._factory.close()
         return maybeDeferred(port.stopListening)
+
+
+def _isServed(path: str) -> bool:
+    """Whether somebody listens on a unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        return sock.connect_ex(path) != errno.ECONNREFUSED

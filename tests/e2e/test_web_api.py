@@ -200,11 +200,13 @@ class WebApiTests(TunnelCase):
     def test_socket(self) -> None:
         """On a unix socket it is the same, for root and nobody else."""
         path = str(Path(self.runDir, "web.sock"))
-        self.shown(path)
+        daemon = self.shown(path)
         self.assertEqual(self.get("flows")["flows"], [])
         self.assertEqual(self.curl("/", prefix=NOBODY).status, 0)
         os.chmod(path, 0o666)
         self.assertEqual(self.curl("/", prefix=NOBODY).status, 0)
+        self.assertEndsWell(daemon)
+        self.assertFalse(os.path.lexists(path))
 
     def test_link(self) -> None:
         """C{nanotun web} prints the link that opens the page, and tells where there is none."""

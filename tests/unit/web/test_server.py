@@ -56,10 +56,14 @@ class WebServerTests(WebCase):
 
     def test_socket(self) -> None:
         """
-        A unix socket is root's alone; one that was left is replaced, and no other file is.
+        A unix socket is root's alone; one that was left is replaced, and nothing else is.
         """
         left = socket.socket(socket.AF_UNIX)
         left.bind(self.path)
+        left.listen()
+        self.server(self.path).start()
+        self.assertTrue(os.path.lexists(self.path))
+        self.reactor.unixServers.clear()
         left.close()
         self.server(self.path).start()
         ((path, _, _, mode, _),) = self.reactor.unixServers

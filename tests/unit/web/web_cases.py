@@ -157,7 +157,7 @@ class WebCase(SynchronousTestCase):
 
     def get(self, path: str, **different: str | None) -> Answered:
         """Ask for something."""
-        return self.ask(f"GET {path}", **different)
+        return self.ask(f"GET {path}", b"", **different)
 
     def form(self, path: str, text: str, **different: str | None) -> Answered:
         """Send a form as a browser does that has the cookie."""
