@@ -6,7 +6,6 @@ busy machine's ten thousand flows take.
 from __future__ import annotations
 
 import heapq
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -90,7 +89,8 @@ class RateScan:
         self._before = before
         self._elapsed = elapsed
         self._limit = limit
-        self._rows: list[tuple[float, int, dict[str, Any]]] = []
+        # A heap.  To keep all rows would have the collector walk through them.
+        self._best: list[tuple[int, int, dict[str, Any]]] = []
 
     def take(self, row: dict[str, Any]) -> None:
         """A flow, as the list has it; gets C{rateUp} and C{rateDown}, bytes a second."""
@@ -102,12 +102,15 @@ class RateScan:
         seconds = self._elapsed if known else max(row["age"], 0.001)
         row["rateUp"] = round((up - beforeUp) / seconds)
         row["rateDown"] = round((down - beforeDown) / seconds)
-        self._rows.append((row["rateUp"] + row["rateDown"], number, row))
+        place = row["rateUp"] + row["rateDown"], number, row
+        if len(self._best) < self._limit:
+            heapq.heappush(self._best, place)
+        else:
+            heapq.heappushpop(self._best, place)
 
     def fastest(self) -> list[dict[str, Any]]:
         """The flows with the highest rates, of equal ones the newest first."""
-        best = heapq.nlargest(self._limit, self._rows, operator.itemgetter(0, 1))
-        return [row for _, _, row in best]
+        return [row for _, _, row in sorted(self._best, reverse=True)]
 
     def __len__(self) -> int:
         return len(self.seen)
