@@ -84,12 +84,12 @@ class WebCase(SynchronousTestCase):
             close=self.note("close", lambda: {"closed": 1}),
             status=lambda: self.noted("status", {}, self.waiting or {"well": True}),
             upstreams=lambda: {"upstreams": {}},
-            rules=lambda: {"rules": []},
+            rules=lambda: {"rules": [], "counts": {}, "default": "proxy"},
             explain=self.note("explain", lambda: {"verdict": "proxy"}),
             reload=lambda: self.noted("reload", {}, self.reloaded()),
             dns=lambda: {"queries": []},
             log=lambda limit: self.noted("log", limit, {"lines": self.lines[-limit:]}),
-            config=lambda: {"settings": []},
+            config=lambda: {"file": None, "settings": []},
         )
         self.streams = EventStreams(
             EventSources(self.traffic, self.daemon.each, self.newLines), self.clock
