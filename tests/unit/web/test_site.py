@@ -8,12 +8,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
+from twisted.web.test.requesthelper import DummyChannel
 
 from nanotun.errors import RunningError
 from nanotun.flow import Endpoint
 from nanotun.web.calls import GETS, POSTS
 from nanotun.web.guard import HEADERS
-from nanotun.web.site import BODY_LIMIT
+from nanotun.web.site import BODY_LIMIT, WebRequest
 from tests.openapi import DESCRIPTION
 from tests.unit.web.web_cases import TOKEN, WebCase
 
@@ -203,13 +204,24 @@ class WebCallsTests(WebCase):
         """A body that is too long is kept nowhere, announced or not."""
         opened: list[object] = []
         self.patch(tempfile, "TemporaryFile", lambda *_: opened.append(1))
-        data = b"x" * (BODY_LIMIT + 1)
+        # What Twisted would make a file of.
+        data = b"x" * 200_000
         self.assertEqual(self.ask("POST /api/v1/explain", body=data).status, 413)
         chunk = b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
         answer = self.ask(
             "POST /api/v1/explain", body=chunk, content_length=None, transfer_encoding="chunked"
         )
         self.assertEqual((answer.status, opened, self.asked), (413, [], []))
+
+    def test_kept(self) -> None:
+        """Of a body that turns out to be too long no more is kept than what fits."""
+        request = WebRequest(DummyChannel())
+        request.gotLength(None)
+        for _ in range(10):
+            request.handleContentChunk(b"x" * (BODY_LIMIT // 2))
+        self.assertTrue(request.tooLong)
+        content: Any = request.content
+        self.assertEqual(content.tell(), BODY_LIMIT)
 
 
 class WebFormsTests(WebCase):
