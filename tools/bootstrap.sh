@@ -33,6 +33,7 @@ if [ "${1:-build}" = test ]; then
     want git git
     want bind9-dnsutils dig
     want chromium chromium
+    want chromium-driver chromedriver
     want dante-server danted
     want microsocks microsocks
     want squid squid
