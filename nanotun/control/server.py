@@ -118,7 +118,11 @@ class ControlProtocol(LineOnlyReceiver, TimeoutMixin):
         request = readRequest(line)
         handler = self.factory.handlers.get(request.name)
         if handler is None:
-            return Failure(NanotunError(f"The daemon knows no request {request.name[:20]!a}."))
+            sentence = (
+                f"The daemon knows no request {request.name[:20]!a}; it may be of another version: "
+                "restart it with the nanotun that is installed now."
+            )
+            return Failure(NanotunError(sentence))
         return handler(request.arguments)
 
     def _failed(self, reason: Failure) -> bytes:

@@ -13,7 +13,7 @@ from nanotun.flow import Decision, Flow, Note, Owner
 from nanotun.interfaces import INames, IUpstream
 from nanotun.policy.decisions import nameOf
 
-#: Notes of a generation, some 300 bytes each.  There are two generations, so that a note lives
+#: Notes of a generation, some 550 bytes each.  There are two generations, so that a note lives
 #: for as many others at least; as many flows as the engine has may each have one.
 GENERATION = 65536
 

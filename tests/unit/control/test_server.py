@@ -158,7 +158,7 @@ class ProtocolTests(SynchronousTestCase):
         """Every failure is answered with one sentence; an internal error is also logged."""
         for line, sentence in (
             (requestLine("no"), "This is not possible now."),
-            (requestLine("x\x1b"), "The daemon knows no request 'x\\x1b'."),
+            (requestLine("x\x1b"), "The daemon knows no request 'x\\x1b'; it may be of another"),
             (b"hello", "This is no request."),
             (b"[]", "This is no request."),
             (b'{"version": 1, "request": "echo", "arguments": [1]}', "This is no request."),
