@@ -13,6 +13,7 @@ from typing import Any
 
 from nanotun.config.askedservers import through
 from nanotun.rundir import RUN_DIR, command
+from nanotun.web.text import sizeText, timeText
 
 WIDTH = 80
 
@@ -53,35 +54,10 @@ PATHS = {
     "general": "by Python",
 }
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-
 
 def printable(text: object) -> str:
     """Escape every control character of a text."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-
-
-def sizeText(size: float) -> str:
-    """A number of bytes, in the unit that keeps it short."""
-    unit = 0
-    while size >= 1024 and unit < len(_UNITS) - 1:
-        size /= 1024
-        unit += 1
-    digits = 0 if unit == 0 or size >= 100 else 1
-    return f"{size:.{digits}f} {_UNITS[unit]}"
-
-
-def timeText(seconds: float) -> str:
-    """A number of seconds, in its two largest units."""
-    whole = int(seconds)
-    for size, unit, less, lessUnit in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // less} {lessUnit}"
-    return f"{whole} s"
 
 
 def millisText(seconds: float) -> str:

@@ -1,5 +1,5 @@
 """
-Numbers for people.  C{static/page.js} says them in the same way.
+Numbers for people, also those in a terminal.  C{static/page.js} says them in the same way.
 
 Pure.
 """

@@ -8,16 +8,15 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from nanotun.control.client import Client
 from tests.e2e.case import TunnelCase, engines
-from tests.e2e.lab import nameserver
+from tests.e2e.lab import curl, nameserver
 from tests.e2e.lab.console import say
-from tests.e2e.lab.daemon import Daemon, environment, writeConfig
-from tests.e2e.lab.process import dieWithParent, waitUntil
+from tests.e2e.lab.daemon import Daemon, writeConfig
+from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4
 from tests.e2e.lab.udp import echo
 from tests.e2e.test_names import FAKES, NAME, world
@@ -87,24 +86,10 @@ class FlowsChecks(TunnelCase):
         assert found is not None
         return found
 
-    @contextmanager
-    def downloading(self, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    def downloading(self, port: int) -> AbstractContextManager[subprocess.Popen[bytes]]:
         """A download by curl, of a name."""
-        resolve = f"{NAME}:{port}:{FAKES[IPV4]}"
-        options = ["-q", "-sS", "-o", "/dev/null", "--limit-rate", RATE, "--resolve", resolve]
-        argv = ["curl", "--noproxy", "*", *options, f"http://{NAME}:{port}/bytes/{LENGTH}"]
-        child = subprocess.Popen(
-            self.lab.app.argv(argv),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            preexec_fn=dieWithParent,
-            env=environment(),
-        )
-        try:
-            yield child
-        finally:
-            child.kill()
-            child.communicate()
+        path, fake = f"/bytes/{LENGTH}", FAKES[IPV4]
+        return curl.running(self.lab.app, NAME, fake, port, path, "--limit-rate", RATE)
 
     def test_download(self) -> None:
         """
@@ -113,7 +98,7 @@ class FlowsChecks(TunnelCase):
         """
         web = self.webServer()
         daemon = self.office(logFlows=True)
-        with self.downloading(web.port) as curl:
+        with self.downloading(web.port) as program:
             waitUntil(lambda: any(each["down"] for each in self.flows(daemon)), SOON, "bytes")
             (flow,) = self.flows(daemon)
             self.assertEqual(flow["destination"], f"{FAKES[IPV4]}:{web.port}")
@@ -130,7 +115,7 @@ class FlowsChecks(TunnelCase):
                 lambda: self.flows(daemon)[0]["down"] > flow["down"], SOON, "there are more bytes"
             )
             self.assertEqual(self.ask(daemon, "close", ids=[flow["id"]]), {"closed": 1})
-            self.assertEqual(curl.wait(LATE), RESET)
+            self.assertEqual(program.wait(LATE), RESET)
             self.assertEqual(self.flows(daemon), [])
             self.assertEqual(self.ask(daemon, "close", ids=[flow["id"]]), {"closed": 0})
         ends = f"{re.escape(flow['source'])} to {re.escape(flow['destination'])}"
@@ -146,12 +131,12 @@ class FlowsChecks(TunnelCase):
         """A daemon that records flows finds the program of one, which a rule did not need."""
         web = self.webServer()
         daemon = self.office(flowLog=str(self.directory / "flows.db"))
-        with self.downloading(web.port) as curl:
+        with self.downloading(web.port) as program:
             waitUntil(lambda: any(e["process"] for e in self.flows(daemon)), SOON, "a program")
             (flow,) = self.flows(daemon)
             process = flow["process"]
             # ip, which has brought it there, has become curl.
-            self.assertEqual((process["pid"], process["name"]), (curl.pid, "curl"))
+            self.assertEqual((process["pid"], process["name"]), (program.pid, "curl"))
             self.assertEqual(process["uid"], os.geteuid())
         self.assertEndsWell(daemon)
 

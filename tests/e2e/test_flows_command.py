@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.e2e.case import TunnelCase
-from tests.e2e.lab import nameserver
+from tests.e2e.lab import curl, nameserver
 from tests.e2e.lab.console import nanotun, say
 from tests.e2e.lab.daemon import Daemon, environment
 from tests.e2e.lab.process import dieWithParent, waitUntil
@@ -78,23 +78,12 @@ class FlowsCommandTests(TunnelCase):
     @contextmanager
     def downloading(self) -> Iterator[subprocess.Popen[bytes]]:
         """A download by curl, of a name."""
-        port = self.web.port
-        resolve = f"{NAME}:{port}:{FAKES[IPV4]}"
-        options = ["-q", "-sS", "-o", "/dev/null", "--limit-rate", RATE, "--resolve", resolve]
-        argv = ["curl", "--noproxy", "*", *options, f"http://{NAME}:{port}/bytes/{LENGTH}"]
-        child = subprocess.Popen(
-            self.lab.app.argv(argv),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            preexec_fn=dieWithParent,
-            env=environment(),
-        )
-        try:
+        path = f"/bytes/{LENGTH}"
+        with curl.running(
+            self.lab.app, NAME, FAKES[IPV4], self.web.port, path, "--limit-rate", RATE
+        ) as child:
             waitUntil(lambda: any(each["down"] for each in self.flows()), SOON, "bytes")
             yield child
-        finally:
-            child.kill()
-            child.communicate()
 
     def test_download(self) -> None:
         """
@@ -104,10 +93,10 @@ class FlowsCommandTests(TunnelCase):
         server = self.udpServer(echo, IPV4)
         app = self.datagrams(server.port)
         self.assertEchoes(app)
-        with self.downloading() as curl:
+        with self.downloading() as program:
             (flow,) = self.flows("--process", "curl")
             process = flow["process"]
-            self.assertEqual((process["pid"], process["uid"]), (curl.pid, os.geteuid()))
+            self.assertEqual((process["pid"], process["uid"]), (program.pid, os.geteuid()))
             self.assertEqual(process["path"], os.path.realpath(process["path"]))
             self.assertEqual(
                 (flow["domain"], flow["rule"], flow["upstream"]), (NAME, "#1", "office")
@@ -116,7 +105,7 @@ class FlowsCommandTests(TunnelCase):
             text = self.command("flows", "--domain", NAME).stdout.splitlines()
             self.assertEqual(len(text), 2)
             self.assertRegex(
-                text[1], rf"  tcp +open .* curl {curl.pid} .*  {NAME}:{self.web.port} "
+                text[1], rf"  tcp +open .* curl {program.pid} .*  {NAME}:{self.web.port} "
             )
             mine = self.flows("--process", str(os.getpid()))
             self.assertEqual([each["protocol"] for each in mine], ["udp"])
@@ -127,7 +116,7 @@ class FlowsCommandTests(TunnelCase):
             self.assertIn("1 flow would be closed, and nobody can be asked here", done.stderr)
             done = self.command("close", "--process", "curl", "--yes")
             self.assertEqual((done.returncode, done.stdout), (0, "Closed 1 flow.\n"), done.stderr)
-            self.assertEqual(curl.wait(LATE), RESET)
+            self.assertEqual(program.wait(LATE), RESET)
         self.assertEqual([each["id"] for each in self.flows()], [mine[0]["id"]])
         done = self.command("close", str(flow["id"]))
         self.assertEqual((done.returncode, done.stdout), (1, "That flow is not open.\n"))
@@ -161,9 +150,9 @@ class FlowsCommandTests(TunnelCase):
         self.addCleanup(watcher.wait)
         self.addCleanup(watcher.kill)
         waitFor("No flow is open.")
-        with self.downloading() as curl:
-            waitFor(f"curl {curl.pid}")
-            waitFor(f"{NAME}:{self.web.port}")
+        with self.downloading() as program:
+            waitFor(f"curl {program.pid}")
+            waitFor(f"{NAME}:")  # a longer process's number leaves less room for the port
             waitFor("1 flow is open.")
             self.command("close", "--domain", NAME, "--yes")
             waitFor("No flow is open.")
@@ -172,12 +161,12 @@ class FlowsCommandTests(TunnelCase):
 
     def test_another(self) -> None:
         """Another user of the machine sees nothing and closes nothing."""
-        with self.downloading() as curl:
+        with self.downloading() as program:
             (flow,) = self.flows()
             for words in (("flows",), ("flows", "--json"), ("top",), ("close", str(flow["id"])),
                           ("close", "--process", "curl", "--yes")):  # fmt: skip
                 done = self.command(*words, user=NOBODY)
                 self.assertEqual((done.returncode, done.stdout), (1, ""), words)
                 self.assertRegex(done.stderr, r"^nanotun: Only root may ask .*with sudo\.\n$")
-            self.assertIs(curl.poll(), None)
+            self.assertIs(program.poll(), None)
             self.assertEqual([each["id"] for each in self.flows()], [flow["id"]])

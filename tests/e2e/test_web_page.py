@@ -11,8 +11,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ from twisted.trial.unittest import SkipTest
 from nanotun.web.flowpages import flowRow
 from nanotun.web.shell import PAGES
 from tests.e2e.case import TunnelCase
-from tests.e2e.lab import nameserver
+from tests.e2e.lab import curl, nameserver
 from tests.e2e.lab.browser import ENTER, SOON, TAB, Browser
-from tests.e2e.lab.daemon import Daemon, environment
-from tests.e2e.lab.process import dieWithParent
+from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.topology import IPV4
 from tests.e2e.test_names import FAKES, NAME, world
 
@@ -129,25 +127,9 @@ class WebPageTests(TunnelCase):
         """The console has got no error, and the policy of the pages was never violated."""
         self.assertEqual(self.browser.complaints(), [])
 
-    @contextmanager
-    def downloading(self) -> Iterator[subprocess.Popen[bytes]]:
+    def downloading(self) -> AbstractContextManager[subprocess.Popen[bytes]]:
         """A download by curl, of a name."""
-        port = self.server.port
-        resolve = f"{NAME}:{port}:{FAKES[IPV4]}"
-        options = ["-q", "-sS", "-o", "/dev/null", "--noproxy", "*", "--resolve", resolve]
-        argv = ["curl", *options, f"http://{NAME}:{port}/"]
-        child = subprocess.Popen(
-            self.lab.app.argv(argv),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=dieWithParent,
-            env=environment(),
-        )
-        try:
-            yield child
-        finally:
-            child.kill()
-            child.wait()
+        return curl.running(self.lab.app, NAME, FAKES[IPV4], self.server.port, "/")
 
     def test_download(self) -> None:
         """
@@ -157,10 +139,12 @@ class WebPageTests(TunnelCase):
         browser = self.browser
         self.go("/flows")
         browser.waitFor(lambda: "No flow is open." in browser.text("main"), "an empty list")
-        with self.downloading() as curl:
+        with self.downloading() as program:
             browser.waitFor(lambda: browser.has(ROW), "the flow")
             row = browser.text(ROW)
-            self.assertRegex(row, rf"^curl {curl.pid} {NAME}:{self.server.port} tcp office #1 open")
+            self.assertRegex(
+                row, rf"^curl {program.pid} {NAME}:{self.server.port} tcp office #1 open"
+            )
             down = f"{ROW} td[data-label=Down]"
             seen = browser.text(down)
             browser.waitFor(lambda: browser.text(down) != seen, "more bytes")
@@ -168,7 +152,7 @@ class WebPageTests(TunnelCase):
             self.assertEqual(browser.text("#link"), "live")
             browser.click(f"{ROW} button")
             browser.waitFor(lambda: not browser.has(ROW), "the end of the flow")
-            self.assertEqual(curl.wait(SOON), RESET)
+            self.assertEqual(program.wait(SOON), RESET)
             browser.waitFor(lambda: "No flow is open." in browser.text("main"), "an empty list")
         self.assertQuiet()
 
@@ -179,16 +163,16 @@ class WebPageTests(TunnelCase):
         """
         browser = self.browser
         self.go("/flows")
-        with self.downloading() as curl:
+        with self.downloading() as program:
             browser.waitFor(lambda: browser.has(ROW), "the flow")
             browser.press("/")
             self.assertEqual(browser.focus(), ["INPUT", "search"])
-            browser.press(f"office {curl.pid}")
+            browser.press(f"office {program.pid}")
             self.assertEqual(browser.run("return document.querySelector('#search').value"),
-                             f"office {curl.pid}")  # fmt: skip
+                             f"office {program.pid}")  # fmt: skip
             self.assertIn("curl", browser.text("#flows"))
             browser.press("x")
-            self.assertIn(f"No flow has “office {curl.pid}x”.", browser.text("main"))
+            self.assertIn(f"No flow has “office {program.pid}x”.", browser.text("main"))
             browser.run("document.querySelector('#search').value = 'CURL'")
             browser.type("#search", ENTER)
             browser.waitFor(lambda: browser.url().endswith("/flows?q=CURL"), "the address")
@@ -203,7 +187,7 @@ class WebPageTests(TunnelCase):
         """Without JavaScript everything is there, and search, close, explain and reload work."""
         browser = self.browser
         browser.withoutScripts()
-        with self.downloading() as curl:
+        with self.downloading() as program:
 
             def listed() -> bool:
                 self.go("/flows")
@@ -214,7 +198,7 @@ class WebPageTests(TunnelCase):
             self.assertIn("No flow has “nobody”.", browser.text("main"))
             self.go("/flows?q=curl&sort=down")
             browser.click(f"{ROW} button")
-            self.assertEqual(curl.wait(SOON), RESET)
+            self.assertEqual(program.wait(SOON), RESET)
             browser.waitFor(lambda: browser.has(".said"), "the answer")
             self.assertEqual(browser.text(".said"), "1 flow was closed.")
             self.assertIn("q=curl&sort=down", browser.url())

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nanotun.console.capture.capture import Captured, Limits
-from nanotun.console.statustext import sizeText, timeText
+from nanotun.web.text import sizeText, timeText
 
 
 def beginning(device: str, limits: Limits) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from nanotun.config.askedservers import through
 from nanotun.console.dns.options import USUAL
-from nanotun.console.statustext import millisText, printable, timeText
+from nanotun.console.statustext import millisText, printable
+from nanotun.web.text import timeText
 
 #: What a status means without any records.
 _EMPTY = {"NOERROR": "no data", "NXDOMAIN": "there is no such name"}

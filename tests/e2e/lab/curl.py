@@ -9,10 +9,13 @@ import hashlib
 import os
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.e2e.lab import pattern
+from tests.e2e.lab.daemon import environment
 from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import LabError, dieWithParent, run
 
@@ -143,4 +146,29 @@ def downloadMany(
     return wrong
 
 
-__all__ = ["LabError", "Transfer", "download", "downloadMany", "get", "upload"]
+@contextmanager
+def running(
+    namespace: Namespace, host: str, address: str, port: int, path: str, *options: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """
+    A curl that downloads in the C{with} block, and takes a name for an address without asking.
+
+    @param options: further flags of curl.
+    """
+    resolve = f"{host}:{port}:{address}"
+    argv = ["curl", "-q", "-sS", "-o", "/dev/null", "--noproxy", "*", "--resolve", resolve]
+    child = subprocess.Popen(
+        namespace.argv([*argv, *options, f"http://{host}:{port}{path}"]),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=dieWithParent,
+        env=environment(),
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+__all__ = ["LabError", "Transfer", "download", "downloadMany", "get", "running", "upload"]

@@ -13,13 +13,12 @@ from nanotun.console.statustext import (
     NAMES,
     WIDTH,
     ratesOf,
-    sizeText,
     statusLines,
     statusRows,
-    timeText,
 )
 from nanotun.control.report import Report, engineReport, resources
 from nanotun.flow import Stats
+from nanotun.web.text import sizeText, timeText
 from tests.unit.console.status_cases import REPORT, STATS
 
 TEXT = """\
