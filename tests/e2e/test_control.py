@@ -20,6 +20,7 @@ from tests.e2e.case import TunnelCase
 from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import Daemon, launch, writeConfig
 from tests.e2e.lab.process import waitUntil
+from tests.unit.fields import fieldsIn, keysOf
 
 BYTES = 100_000
 
@@ -43,6 +44,15 @@ class ControlTests(TunnelCase):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         return json.loads(done.stdout)
 
+    def assertDocumented(self, report: dict[str, Any]) -> None:
+        """docs/command.md has all fields of a report."""
+        known = fieldsIn("command.md", "## status")
+        verdicts = report["verdicts"]
+        found = {*keysOf({**report, "verdicts": None}, ("upstreams",))}
+        found |= {*keysOf(verdicts, ("verdicts", "rules", "upstreams"))}
+        self.assertGreater(len(found), 90)
+        self.assertEqual(found - known, set())
+
     def test_status(self) -> None:
         """After known traffic the numbers are right, as JSON and as text."""
         peer = self.peer(echo)
@@ -64,6 +74,7 @@ class ControlTests(TunnelCase):
             sock.close()
         waitUntil(lambda: self.status(daemon)["engine"]["flows"]["open"] == 0, 10, "the flows end")
         report = self.status(daemon)
+        self.assertDocumented(report)
         self.assertEqual(report["daemon"]["pid"], daemon.pid)
         self.assertEqual(report["daemon"]["config"], str(daemon.directory / "nanotun.yaml"))
         self.assertEqual(report["device"]["name"], daemon.name)

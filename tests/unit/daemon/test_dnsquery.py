@@ -16,6 +16,7 @@ from nanotun.errors import RunningError
 from nanotun.gateway.dns.trace import Trace, Try
 from nanotun.interfaces import DnsServer
 from nanotun.policy.dnsnames import NameVerdict
+from tests.unit.fields import fieldsIn, keysOf
 from tests.unit.gateway.gateway_cases import TXT, answer, ask, record
 
 
@@ -60,6 +61,7 @@ class HandlerTests(SynchronousTestCase):
         self.clock.advance(0.5)
         self.gateway.answer.callback(message)
         report: dict[str, Any] = json.loads(json.dumps(self.successResultOf(found)))
+        self.assertLessEqual(set(keysOf(report)), fieldsIn("command.md", "## dns"))
         return report
 
     def test_report(self) -> None:

@@ -17,7 +17,7 @@ from nanotun.config.settings import Settings
 from nanotun.console.explain.answer import byTheSettings
 from nanotun.daemon import described as describedModule
 from nanotun.daemon.described import AnsweredHere, DescribedOwner, Question, fieldsOf, processOf
-from nanotun.daemon.explain import LOOK_UP, explainHandler
+from nanotun.daemon.explain import LOOK_UP, NO_FLOW, explainHandler
 from nanotun.errors import RunningError
 from nanotun.gateway.dns.hostsfile import HostsFile
 from nanotun.owners.values import Process, ProcStat
@@ -26,6 +26,7 @@ from nanotun.policy.judge import Judge
 from nanotun.policy.lists import NO_LISTS
 from nanotun.policy.rules import LOCAL_PROXY
 from nanotun.testing import FakeNames, FakeScript
+from tests.unit.fields import fieldsIn, keysOf
 
 CURL = {
     "pid": 0,
@@ -91,6 +92,8 @@ class HandlerCase(SynchronousTestCase):
             answer = self.successResultOf(answer)
         found = json.loads(json.dumps(answer))
         assert isinstance(found, dict)
+        if found != LOOK_UP and NO_FLOW not in found:  # which no command prints as JSON
+            self.assertLessEqual(set(keysOf(found)), fieldsIn("rules.md", "### In JSON"))
         return found
 
 
