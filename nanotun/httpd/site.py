@@ -85,12 +85,30 @@ class FewConnections(WrappingFactory[Any]):
     def __init__(self, site: Site, limit: int) -> None:
         super().__init__(site)
         self._limit = limit
+        # Those that are not being closed, the oldest first: a closed one stays in protocols
+        # until the reactor's next turn, and many may come in one.
+        self._kept: dict[ProtocolWrapper, None] = {}
 
     def registerProtocol(self, p: ProtocolWrapper) -> None:
         """See L{WrappingFactory.registerProtocol}."""
         super().registerProtocol(p)
-        if len(self.protocols) > self._limit:
-            next(iter(self.protocols)).abortConnection()
+        if not self.takes(p):
+            p.abortConnection()
+            return
+        self._kept[p] = None
+        if len(self._kept) > self._limit:
+            oldest = next(iter(self._kept))
+            del self._kept[oldest]
+            oldest.abortConnection()
+
+    def unregisterProtocol(self, p: ProtocolWrapper) -> None:
+        """See L{WrappingFactory.unregisterProtocol}."""
+        super().unregisterProtocol(p)
+        self._kept.pop(p, None)
+
+    def takes(self, p: ProtocolWrapper) -> bool:
+        """Whether a connection is kept; one that is not costs the others nothing."""
+        return True
 
     def close(self) -> None:
         """Close them all."""

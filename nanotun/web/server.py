@@ -48,11 +48,9 @@ class PeerConnections(FewConnections):
         self._uids = uids
         self._uidOf = uidOf
 
-    def registerProtocol(self, p: ProtocolWrapper) -> None:
-        """See L{FewConnections.registerProtocol}."""
-        super().registerProtocol(p)
-        if self._uidOf(p.transport) not in self._uids:
-            p.abortConnection()
+    def takes(self, p: ProtocolWrapper) -> bool:
+        """See L{FewConnections.takes}."""
+        return self._uidOf(p.transport) in self._uids
 
 
 @implementer(IPart)

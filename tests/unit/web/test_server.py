@@ -91,6 +91,28 @@ class WebServerTests(WebCase):
             factory.buildProtocol(None).makeConnection(wire)
         self.assertEqual([each.aborted for each in wires], [True] + [False] * CONNECTION_LIMIT)
 
+    def test_burst(self) -> None:
+        """However many come before the reactor closes the first, as many are kept."""
+        self.server().start()
+        factory = self.reactor.tcpServers[0][1]
+        wires = [Wire() for _ in range(CONNECTION_LIMIT + 5)]
+        for wire in wires:
+            factory.buildProtocol(None).makeConnection(wire)
+        aborted = [each.aborted for each in wires]
+        self.assertEqual(aborted, [True] * 5 + [False] * CONNECTION_LIMIT)
+
+    def test_strangers(self) -> None:
+        """Connections of users who are not heard close nobody else's."""
+        self.server(self.path).start()
+        factory = self.reactor.unixServers[0][1]
+        wires = [Wire() for _ in range(CONNECTION_LIMIT)]
+        for wire in wires:
+            factory.buildProtocol(None).makeConnection(wire)
+        self.peer = 65534
+        for _ in range(CONNECTION_LIMIT):
+            factory.buildProtocol(None).makeConnection(Wire())
+        self.assertFalse(any(each.aborted for each in wires))
+
     def test_taken(self) -> None:
         """Where somebody else listens, the daemon does without it, and says so."""
 
