@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from ipaddress import ip_address
+from urllib.parse import quote
 
 from nanotun.config.values import serving
 from nanotun.console import GOOD
@@ -44,7 +45,7 @@ def linkTo(where: Endpoint | str, token: str) -> str:
         address = ip_address(where.host)
         here = {"0.0.0.0": "127.0.0.1", "::": "::1"}
         place = str(Endpoint(here.get(str(address), str(address)), where.port))
-    return f"http://{place}/?token={token}"
+    return f"http://{place}/?token={quote(token, safe='')}"
 
 
 def tokenIn(runDir: str) -> str:

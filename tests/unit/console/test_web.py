@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -26,6 +27,12 @@ class WebLinkTests(SynchronousTestCase):
             ("/run/nanotun/web.sock", "localhost:8198"),
         ):
             self.assertEqual(linkTo(where, "abc"), f"http://{expected}/?token=abc")
+
+    def test_signs(self) -> None:
+        """A token that the user has made, as by base64, is the same at the other end."""
+        token = "abc+/=&#%41?token"
+        query = urlsplit(linkTo(Endpoint("127.0.0.1", 8198), token)).query
+        self.assertEqual(parse_qsl(query), [("token", token)])
 
     def test_token(self) -> None:
         """The token is read and never made: without one the page is not served."""
