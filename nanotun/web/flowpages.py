@@ -14,6 +14,7 @@ from nanotun.web.html import Child, Html, join, tag
 from nanotun.web.parts import cell, heading, number, numberHead, secret, section, table
 from nanotun.web.text import (
     NOTHING,
+    UNENCODABLE,
     countText,
     plural,
     processText,
@@ -55,7 +56,7 @@ NUMBERS = ("age", "up", "down", "rate")
 
 
 def wordsOf(flow: Mapping[str, Any]) -> str:
-    """What a search looks at, in lower case."""
+    """What a search looks at, in lower case, and as it can be asked for."""
     process = flow["process"] or {}
     words = (
         processText(flow["process"]),
@@ -70,7 +71,7 @@ def wordsOf(flow: Mapping[str, Any]) -> str:
         flow["state"],
         flow["protocol"],
     )
-    return " ".join(map(str, words)).lower()
+    return " ".join(map(str, words)).lower().encode("utf-8", UNENCODABLE).decode()
 
 
 class FlowSearch:
@@ -295,7 +296,8 @@ def programsPage(programs: ProgramSums) -> Html:
 
 def _programRow(name: str, found: ProgramSum) -> Html:
     known = bool(found.pids)
-    link = tag("a", name, href=f"/flows?{urlencode({'q': name})}") if known else "not known"
+    query = urlencode({"q": name}, errors=UNENCODABLE)
+    link = tag("a", name, href=f"/flows?{query}") if known else "not known"
     return tag(
         "tr",
         cell("Program", link, _small(found.path), kind="wide"),

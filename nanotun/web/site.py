@@ -34,6 +34,7 @@ from nanotun.web.calls import GETS, POSTS, PREFIX, Call
 from nanotun.web.events import EventStreams
 from nanotun.web.forms import FORMS, Fields, first
 from nanotun.web.guard import HEADERS, WebGuard
+from nanotun.web.text import UNENCODABLE
 
 HTML = "text/html; charset=utf-8"
 JSON = "application/json"
@@ -201,7 +202,8 @@ class WebRoot(Resource):
     def _show(self, request: Any, path: str, shown: str, query: Mapping[str, str]) -> Any:
         def show(request: Any, page: pages.Page) -> bytes:
             request.setResponseCode(page.status)
-            return answer(request, pages.document(page, path).encode(), HTML)
+            text = pages.document(page, path).encode("utf-8", UNENCODABLE)
+            return answer(request, text, HTML)
 
         return self._later(request, lambda: pages.render(shown, query, self._api), show)
 

@@ -12,6 +12,10 @@ from typing import Any
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
+#: How what is no UTF-8 in a program's name or path, which any user can choose, is written: as an
+#: error handler's name.
+UNENCODABLE = "backslashreplace"
+
 #: What stands for something that is not known.
 NOTHING = "–"  # noqa: RUF001
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from typing import Any
 
@@ -16,6 +17,7 @@ from nanotun.web.calls import GETS, POSTS
 from nanotun.web.guard import HEADERS
 from nanotun.web.site import BODY_LIMIT, WebRequest
 from tests.openapi import DESCRIPTION
+from tests.unit.web.page_data import FLOW, PROCESS
 from tests.unit.web.web_cases import TOKEN, WebCase
 
 
@@ -240,6 +242,19 @@ class WebFormsTests(WebCase):
         )
         self.assertIn(b"1 flow was closed.", self.get("/flows?told=1").body)
         self.assertNotIn(b"1 flow was closed.", self.get("/flows?told=1").body)
+
+    def test_names(self) -> None:
+        """A program whose name is no UTF-8 spoils no page, and is found by its link."""
+        process = {**PROCESS, "name": "a\udcff", "path": "/tmp/a\udcff", "unit": "\udcfe.scope"}
+        self.rows = [{**FLOW, "process": process}]
+        programs = self.get("/programs")
+        self.assertEqual(programs.status, 200)
+        self.assertIn(rb"a\udcff", programs.body)
+        (link,) = re.findall(rb'href="(/flows\?q=[^"]*)"', programs.body)
+        for path in ("/flows", link.decode()):
+            page = self.get(path)
+            self.assertEqual(page.status, 200)
+            self.assertIn(b'data-key="17"', page.body)
 
     def test_closeNothing(self) -> None:
         """A form without flows, or with what is none, closes nothing; it leads nowhere else."""
