@@ -76,8 +76,10 @@ class WatchedDns:
         began = self._clock.seconds()
 
         def answered(answer: bytes) -> None:
-            seconds = self._clock.seconds() - began
-            self._kept.append(Noted(self._now(), wire, answer, traced, seconds))
+            # What nobody looks for any more would be kept until somebody does.
+            if self._timer.active:
+                seconds = self._clock.seconds() - began
+                self._kept.append(Noted(self._now(), wire, answer, traced, seconds))
             reply(answer)
 
         return self._behind.query(wire, client, answered, overTCP, largest, traced)

@@ -68,6 +68,18 @@ class WatchedDnsTests(SynchronousTestCase):
         self.assertEqual(self.dns.look(), [])
         self.dns.stop()
 
+    def test_lateAnswer(self) -> None:
+        """A query that is answered when nobody looks any more is not kept."""
+        self.dns.look()
+        wire = ask("a.example", AAAA)
+        self.clock.advance(INTEREST - 1)
+        self.dns.query(wire, "client", self.got.append)
+        self.clock.advance(1)
+        self.queries.asked[-1].answered(answer(wire))
+        self.assertEqual(len(self.got), 1)
+        self.assertEqual(self.dns.look(), [])
+        self.dns.stop()
+
     def test_limit(self) -> None:
         """Only the last queries are kept, and the newest is told first."""
         self.dns.look()
