@@ -172,4 +172,5 @@ def masked(value: object) -> Any:
         return [masked(each) for each in value]
     if value is None or isinstance(value, bool | int | float):
         return value
-    return re.sub(r"[^\s/]*@", "***@", str(value))
+    # A password may have blanks of other scripts than ASCII.
+    return re.sub(r"[^\s/]*@", "***@", str(value), flags=re.ASCII)

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.options import Options
+from nanotun.config.values import proxies
 from nanotun.daemon.asked import addressByAddress, questionOf
 from nanotun.daemon.described import Question, processOf
 from nanotun.daemon.explain import LOOK_UP, NO_FLOW
@@ -102,6 +103,13 @@ class ShownSettingsTests(SynchronousTestCase):
             masked({"a://u:p@h": [f"x://{SECRET}@h/p", 1, 1.5, True, None]}),
             {"a://***@h": ["x://***@h/p", 1, 1.5, True, None]},
         )
+
+    def test_maskedBlanks(self) -> None:
+        """All of a password is hidden, also where it has a blank, which is no ASCII."""
+        for blank in ("\xa0", "\x85", "\u2003", "\u2028"):
+            url = f"socks5://u:begin{blank}end@h:1"
+            self.assertEqual([each.password for each in proxies(url)], [f"begin{blank}end"])
+            self.assertEqual(masked(url), "socks5://***@h:1")
 
 
 class WebPartTests(SynchronousTestCase):
