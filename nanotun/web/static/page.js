@@ -321,6 +321,8 @@ let lost = false; // the events, as when too many pages are open
 function listen() {
   const events = new EventSource(`/api/v1/events?topics=${topic}`);
   events.addEventListener("open", () => {
+    // Lines have come meanwhile, or the daemon is another one, which counts them anew.
+    if (lost && topic === "log") location.reload();
     lost = false;
     tell("live", false);
   });

@@ -5,6 +5,8 @@ Tests of L{nanotun.web.pages}: what is on the pages, and that nothing leaves its
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -316,8 +318,40 @@ class OtherPageTests(PagesCase):
             self.assertEqual(page.status, 200)
 
 
+#: Runs page.js on a page with a log and nothing else, loses the events, and gets them back; prints
+#: how often the page was loaded again, before and after.
+RECONNECTING = """
+const [file] = process.argv.slice(1);
+const told = {};
+let loads = 0;
+const list = { dataset: { offset: 0 } };
+const state = { classList: { toggle() {} } };
+const found = { "#lines": list, "#link": state, main: { querySelectorAll: () => [] } };
+class EventSource { addEventListener(name, act) { told[name] = act; } }
+require("vm").runInNewContext(require("fs").readFileSync(file, "utf8"), {
+  EventSource,
+  document: { querySelector: (selector) => found[selector] || null, body: { scrollHeight: 0 } },
+  location: { hash: "", reload() { loads += 1; } },
+  addEventListener() {}, scrollTo() {}, setInterval() {}, setTimeout() {},
+});
+told.open();
+told.error();
+const before = loads;
+told.open();
+console.log(before, loads);
+"""
+
+
 class StaticTests(SynchronousTestCase):
     """The files that a page loads."""
+
+    def test_reconnected(self) -> None:
+        """A log whose events were lost is loaded anew: a new daemon counts its lines anew."""
+        node = shutil.which("node")
+        if node is None:
+            self.skipTest("node is not installed")
+        command = [node, "-e", RECONNECTING, str(STATIC / "page.js")]
+        self.assertEqual(subprocess.check_output(command, timeout=30), b"0 1\n")
 
     def test_nothingForeign(self) -> None:
         """They load nothing from elsewhere, and make no markup out of text."""
