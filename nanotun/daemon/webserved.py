@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from socket import AF_INET, AF_INET6
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -99,9 +98,9 @@ def addressesOf(names: INames, question: Question) -> Deferred[list[str]]:
 
     @raise RunningError: there is none.
     """
-    families = [AF_INET, AF_INET6]
+    families = [4, 6]
     if question.source:
-        families = [AF_INET6 if ":" in question.source else AF_INET]
+        families = [6 if ":" in question.source else 4]
 
     def found(results: Iterable[tuple[bool, Any]]) -> list[str]:
         addresses = [each for good, hosts in results if good for each in hosts]

@@ -206,6 +206,13 @@ class AddressByAddressTests(SynchronousTestCase):
         self.assertEqual(grouped, [("#1", ["192.0.2.1", "2001:db8::1"]), ("#9", ["192.0.2.9"])])
         self.assertEqual({each["name"] for each in answer["answers"]}, {"a.example"})
 
+    def test_families(self) -> None:
+        """Addresses of both families are asked for, as names are looked up everywhere."""
+        hosts = {4: ["192.0.2.1"], 6: ["2001:db8::1"]}
+        names: Any = SimpleNamespace(resolve=lambda name, family: succeed(hosts[family]))
+        both = addressesOf(names, questionOf({"destination": "a.example:443"}))
+        self.assertEqual(self.successResultOf(both), ["192.0.2.1", "2001:db8::1"])
+
     def test_unknown(self) -> None:
         """A name without an address is a sentence, also if one lookup fails."""
         names = self.names(succeed([]), fail(NanotunError("no answer")))
