@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 
+from nanotun.config.domains import comparable
 from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
 from nanotun.control.server import Handler
@@ -22,6 +23,7 @@ from nanotun.daemon.reload import Live
 from nanotun.daemon.requests import userRules
 from nanotun.errors import RunningError
 from nanotun.gateway import Gateway
+from nanotun.gateway.dns.addresses import checkName
 from nanotun.interfaces import INames, IPacketEngine, IPart
 from nanotun.log.service import LoggedService
 from nanotun.log.tail import LogTail
@@ -98,6 +100,12 @@ def addressesOf(names: INames, question: Question) -> Deferred[list[str]]:
 
     @raise RunningError: there is none.
     """
+    try:
+        name = checkName(comparable(question.host).encode())
+    except ValueError:
+        name = ""
+    if not name:
+        raise RunningError(f"{question.host} is no name that can be looked up.")
     families = [4, 6]
     if question.source:
         families = [6 if ":" in question.source else 4]
@@ -110,7 +118,7 @@ def addressesOf(names: INames, question: Question) -> Deferred[list[str]]:
             )
         return addresses[:ADDRESS_LIMIT]
 
-    asked = [names.resolve(question.host, family) for family in families]
+    asked = [names.resolve(name, family) for family in families]
     return DeferredList(asked, consumeErrors=True).addCallback(found)
 
 

@@ -18,6 +18,7 @@ from nanotun.daemon.observed import ProgramSearch, ProgramsOnDemand
 from nanotun.daemon.tap import makeService
 from nanotun.daemon.webserved import addressesOf, configShown, masked, rulesShown
 from nanotun.errors import NanotunError, RunningError
+from nanotun.gateway.dns.addresses import packName
 from nanotun.web.server import WebServer
 
 SECRET = "s3cr3t"
@@ -212,6 +213,24 @@ class AddressByAddressTests(SynchronousTestCase):
         names: Any = SimpleNamespace(resolve=lambda name, family: succeed(hosts[family]))
         both = addressesOf(names, questionOf({"destination": "a.example:443"}))
         self.assertEqual(self.successResultOf(both), ["192.0.2.1", "2001:db8::1"])
+
+    def test_spelled(self) -> None:
+        """A name is looked up as DNS writes it; what is none is a sentence."""
+        asked: list[str] = []
+
+        def resolve(name: str, family: int) -> Deferred[list[str]]:
+            # As a query is made of it.
+            packName(name)
+            asked.append(name)
+            return succeed(["192.0.2.1"])
+
+        names: Any = SimpleNamespace(resolve=resolve)
+        self.successResultOf(addressesOf(names, questionOf({"destination": "MÜNCHEN.example:1"})))
+        self.assertEqual(asked, ["xn--mnchen-3ya.example"] * 2)
+        for wrong in ("\udcff.example", "x" * 300, "..", "a..b", "a\0b"):
+            question = questionOf({"host": wrong, "port": 1})
+            error = self.assertRaises(RunningError, addressesOf, names, question)
+            self.assertIn("is no name", str(error), ascii(wrong))
 
     def test_unknown(self) -> None:
         """A name without an address is a sentence, also if one lookup fails."""
