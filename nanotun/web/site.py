@@ -143,8 +143,8 @@ class WebRoot(Resource):
                 request, UNAUTHORIZED, "This is not the token; 'nanotun web' prints the link."
             )
         self._guard.giveCookie(request)
-        # Two slashes would lead to another site.
-        path = f"/{path.lstrip('/')}"
+        # Two slashes would lead to another site, and browsers take a backslash for one.
+        path = "/" + path.lstrip("/\\")
         return _seeOther(request, f"{path}?{urlencode(query)}" if query else path)
 
     def _get(self, request: Any, path: str, query: dict[str, str]) -> Any:

@@ -52,8 +52,9 @@ class WebGuardTests(WebCase):
             answer = self.get(path, authorization=None)
             self.assertEqual(answer.status, 401, path)
             self.assertNotIn("set-cookie", answer.headers)
-        answer = self.get(f"//evil.example/x?token={TOKEN}", authorization=None)
-        self.assertEqual(answer.headers["location"], "/evil.example/x")
+        for slashes in ("//", "/\\", "/\\/", "\\\\"):
+            answer = self.get(f"{slashes}evil.example/x?token={TOKEN}", authorization=None)
+            self.assertEqual(answer.headers["location"], "/evil.example/x", slashes)
 
     def test_host(self) -> None:
         """A name is refused even with the token, and so is another address, whatever the port."""
