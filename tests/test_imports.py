@@ -105,6 +105,7 @@ PURE = (
     "nanotun.config.upstreams",
     "nanotun.config.notices",
     "nanotun.config.settings",
+    "nanotun.config.units",
     "nanotun.policy",
     "nanotun.owners.budget",
     "nanotun.owners.inheritance",

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nanotun.config.askedservers import through
+from nanotun.config.units import sizeText, timeText
 from nanotun.rundir import RUN_DIR, command
-from nanotun.web.text import sizeText, timeText
 
 WIDTH = 80
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from nanotun.config.units import sizeText, timeText
 from nanotun.web.html import Child, Html, join, tag
 from nanotun.web.parts import cell, heading, number, numberHead, secret, section, table
 from nanotun.web.text import (
@@ -19,9 +20,7 @@ from nanotun.web.text import (
     plural,
     processText,
     rateText,
-    sizeText,
     targetText,
-    timeText,
 )
 
 #: Rows of a page.  More would not be read, and to make one takes the reactor some 60 us.

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from nanotun.config.units import sizeText, timeText
 from nanotun.web.html import Child, Html, join, tag
 from nanotun.web.parts import (
     cell,
@@ -22,7 +23,7 @@ from nanotun.web.parts import (
     table,
     tiles,
 )
-from nanotun.web.text import NOTHING, countText, millisText, sizeText, timeText
+from nanotun.web.text import NOTHING, countText, millisText
 
 #: Seconds that the graph of the overview shows; C{page.js} has the same number.
 GRAPH_SECONDS = 120

@@ -1,5 +1,5 @@
 """
-Numbers for people, also those in a terminal.  C{static/page.js} says them in the same way.
+Numbers for people.  C{static/page.js} says them in the same way.
 
 Pure.
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+from nanotun.config.units import sizeText
 
 #: How what is no UTF-8 in a program's name or path, which any user can choose, is written: as an
 #: error handler's name.
@@ -20,32 +20,9 @@ UNENCODABLE = "backslashreplace"
 NOTHING = "–"  # noqa: RUF001
 
 
-def sizeText(size: float) -> str:
-    """A number of bytes, in the unit that keeps it short."""
-    unit = 0
-    while size >= 1024 and unit < len(_UNITS) - 1:
-        size /= 1024
-        unit += 1
-    digits = 0 if unit == 0 or size >= 100 else 1
-    return f"{size:.{digits}f} {_UNITS[unit]}"
-
-
 def rateText(rate: float) -> str:
     """Bytes per second."""
     return f"{sizeText(rate)}/s"
-
-
-def timeText(seconds: float) -> str:
-    """A number of seconds, in its two largest units."""
-    whole = int(seconds)
-    for size, unit, less, lessUnit in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // less} {lessUnit}"
-    return f"{whole} s"
 
 
 def millisText(seconds: float | None) -> str:

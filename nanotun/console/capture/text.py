@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nanotun.config.units import sizeText, timeText
 from nanotun.console.capture.capture import Captured, Limits
-from nanotun.web.text import sizeText, timeText
 
 
 def beginning(device: str, limits: Limits) -> str:

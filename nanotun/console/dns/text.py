@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nanotun.config.askedservers import through
+from nanotun.config.units import timeText
 from nanotun.console.dns.options import USUAL
 from nanotun.console.statustext import millisText, printable
-from nanotun.web.text import timeText
 
 #: What a status means without any records.
 _EMPTY = {"NOERROR": "no data", "NXDOMAIN": "there is no such name"}

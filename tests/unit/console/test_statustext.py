@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.config.units import sizeText, timeText
 from nanotun.console.statustext import (
     ANSWERED_HERE,
     DROPS,
@@ -18,7 +19,6 @@ from nanotun.console.statustext import (
 )
 from nanotun.control.report import Report, engineReport, resources
 from nanotun.flow import Stats
-from nanotun.web.text import sizeText, timeText
 from tests.unit.console.status_cases import REPORT, STATS
 
 TEXT = """\

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from nanotun.config.units import sizeText, timeText
 from nanotun.web.html import Html, join, tag
 from nanotun.web.text import (
     clockOffset,
@@ -16,8 +17,6 @@ from nanotun.web.text import (
     millisText,
     plural,
     rateText,
-    sizeText,
-    timeText,
 )
 from tests.unit.web.page_data import HOSTILE
 
