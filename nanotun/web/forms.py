@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
@@ -41,7 +41,7 @@ def closeFlows(fields: Fields, api: Api) -> Deferred[str]:
         closed = api.close(ids)["closed"]
         return f"{closed} flow{' was' if closed == 1 else 's were'} closed."
 
-    back = urlsplit(first(fields, "back")).query
+    back = first(fields, "back").partition("?")[2].partition("#")[0]
     return maybeDeferred(act).addErrback(_sentence).addCallback(_next, "/flows", back, api)
 
 

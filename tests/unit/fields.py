@@ -19,7 +19,7 @@ def fieldsIn(page: str, heading: str) -> frozenset[str]:
     @param heading: the section's; what is below it, up to the next one of its level, counts.
     """
     text = (ROOT / "docs" / page).read_text()
-    _, found, rest = text.partition(f"\n{heading}\n")
+    _, found, rest = f"\n{text}".partition(f"\n{heading}\n")
     assert found, f"{page} has no {heading}"
     level = heading.partition(" ")[0]
     section = re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.M)[0]

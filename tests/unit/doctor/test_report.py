@@ -13,6 +13,7 @@ from nanotun.doctor.examination import CHECK_LIMIT, examine
 from nanotun.doctor.finding import Finding, Level, exitStatus
 from nanotun.doctor.report import WIDTH, asJSON, asText
 from nanotun.errors import EngineError
+from tests.unit.fields import fieldsIn, keysOf
 
 OK = Finding("one", Level.OK, "All right.")
 INFO = Finding("two", Level.INFO, "By the way.", "Nothing much.")
@@ -76,7 +77,9 @@ class JSONTests(SynchronousTestCase):
     """L{asJSON}."""
 
     def test_fields(self) -> None:
-        """Each finding is an object with its level as a word."""
+        """Each finding is an object with its level as a word, and docs/doctor.md has its fields."""
+        known = fieldsIn("doctor.md", "# nanotun doctor: what is wrong, and its cure")
+        self.assertLessEqual(set(keysOf(json.loads(asJSON([INFO])))), known)
         self.assertEqual(
             json.loads(asJSON([INFO])),
             [{"check": "two", "level": "info", "text": "By the way.", "cure": "Nothing much."}],

@@ -259,7 +259,13 @@ class WebFormsTests(WebCase):
 
     def test_closeNothing(self) -> None:
         """A form without flows, or with what is none, closes nothing; it leads nowhere else."""
-        for text in ("", "id=x", "id=4&id=" + "9" * 30, "back=//evil.example/&id=-1"):
+        for text in (
+            "",
+            "id=x",
+            "id=4&id=" + "9" * 30,
+            "back=//evil.example/&id=-1",
+            "back=http://[x",
+        ):
             answer = self.send("/flows/close", text)
             self.assertRegex(answer.headers["location"], r"^/flows\?told=[0-9]+$")
         self.assertEqual(self.asked, [])
