@@ -9,11 +9,14 @@ import difflib
 import re
 from collections.abc import Callable, Collection
 from ipaddress import ip_address
+from typing import TypeVar
 
 from nanotun.errors import ConfigError, EntryError
 from nanotun.flow import Endpoint
 from nanotun.interfaces import ProxyURL
 from nanotun.upstream.schemes.table import parseProxyURL
+
+_Number = TypeVar("_Number", int, float)
 
 TUN_NAME_LIMIT = 15  #: Bytes; Linux, IFNAMSIZ without the closing zero.
 PROXY_LIMIT = 16  #: Proxies; each is checked, and no flow tries more than two.
@@ -145,21 +148,7 @@ def duration(lowest: str, highest: str, examples: str) -> Callable[[object], flo
     @param highest: the longest one.
     @param examples: for the error.
     """
-    least, most = parseDuration(lowest), parseDuration(highest)
-
-    def check(value: object) -> float:
-        try:
-            seconds = parseDuration(value) if isinstance(value, str) else None
-        except ValueError:
-            seconds = None
-        if seconds is None or not least <= seconds <= most:
-            raise ConfigError(
-                f"must be a duration from {lowest} to {highest}, such as {examples}, "
-                f"not {shown(value)}"
-            )
-        return seconds
-
-    return check
+    return _between("duration", parseDuration, lowest, highest, examples)
 
 
 def size(lowest: str, highest: str, examples: str) -> Callable[[object], int]:
@@ -170,16 +159,23 @@ def size(lowest: str, highest: str, examples: str) -> Callable[[object], int]:
     @param highest: the largest one.
     @param examples: for the error.
     """
-    least, most = parseSize(lowest), parseSize(highest)
+    return _between("size", parseSize, lowest, highest, examples)
 
-    def check(value: object) -> int:
+
+def _between(
+    what: str, parse: Callable[[str], _Number], lowest: str, highest: str, examples: str
+) -> Callable[[object], _Number]:
+    least, most = parse(lowest), parse(highest)
+
+    def check(value: object) -> _Number:
         try:
-            found = parseSize(value) if isinstance(value, str) else -1
+            found = parse(value) if isinstance(value, str) else None
         except ValueError:
-            found = -1
-        if not least <= found <= most:
+            found = None
+        if found is None or not least <= found <= most:
             raise ConfigError(
-                f"must be a size from {lowest} to {highest}, such as {examples}, not {shown(value)}"
+                f"must be a {what} from {lowest} to {highest}, such as {examples}, "
+                f"not {shown(value)}"
             )
         return found
 
