@@ -113,6 +113,27 @@ func TestDown(t *testing.T) {
 	}
 }
 
+// The loop looks when a flow's time may be over, not when another round is due: an app
+// that takes nothing of what a lost upstream left is told within that time.
+func TestSweepComesInTime(t *testing.T) {
+	f := newFixture(t, time.Hour)
+	f.flow.Start()
+	for _, idle := range []time.Duration{time.Hour, time.Minute, 2 * time.Hour} {
+		f.loop.limit(f.flow, idle)
+	}
+	if early := time.Duration(f.loop.sweepAt.Load()) - clock(); early > time.Minute {
+		t.Errorf("the next look is in %v", early)
+	}
+	f.flow.active.Store(int64(clock()))
+	f.loop.sweep()
+	if after := time.Duration(f.loop.sweepAt.Load()) - clock(); after <= time.Minute || after > 2*time.Hour {
+		t.Errorf("after a look the next one is in %v", after)
+	}
+	f.flow.active.Store(int64(clock() - 2*time.Hour))
+	f.loop.limit(f.flow, time.Millisecond)
+	f.end(t, unix.ETIMEDOUT) // by the loop itself
+}
+
 // A half-closed flow that was idle for too long is ended by the sweep; one that
 // is not half-closed, or has not been idle for so long, is not.
 func TestSweep(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,8 +14,13 @@ const (
 	// epollBatch is how many ready sockets one wait reports.
 	epollBatch = 128
 
-	// sweepEvery is how often half-closed flows are looked at for idleness.
-	sweepEvery = 5 * time.Second
+	// sweepPause is the least time between two looks at the flows that may be idle for a
+	// limited time only: so long is one of them kept too long at most.
+	sweepPause = time.Second
+
+	// longestWait is for the flow that a sweep has ended and another thread still runs: its
+	// time is over. In milliseconds it fits into what the kernel takes.
+	longestWait = time.Hour
 
 	// lostFor is how long an app may take nothing of what an upstream that has failed
 	// left for it. An app that reads slowly gets all of it; one that does not read, but
@@ -45,6 +51,10 @@ type Loop struct {
 	timers   timers
 	timed    bool          // there are timers, or there were some lately
 	wakesAt  time.Duration // when the sleep ends by itself, as clock tells it
+
+	// sweepAt is when one of halves may have been idle for so long, as clock tells it; never,
+	// while there is none. It is written with mu held.
+	sweepAt atomic.Int64
 }
 
 // Guest is another fd that a loop watches for a while, on behalf of its owner.
@@ -151,6 +161,7 @@ func NewLoop(halfClosed time.Duration) (*Loop, error) {
 		_ = unix.Close(epoll)
 		return nil, err
 	}
+	l.sweepAt.Store(math.MaxInt64)
 	go l.run()
 	return l, nil
 }
@@ -248,7 +259,8 @@ func (f *Flow) noteHalfClosed() {
 func (l *Loop) limit(f *Flow, idle time.Duration) {
 	l.mu.Lock()
 	l.halves[f] = idle
-	l.wakeUp() // it may be in a wait without a timeout
+	l.sweepAt.Store(min(l.sweepAt.Load(), int64(clock()+idle)))
+	l.wakeUp() // it may be in a longer wait
 	l.mu.Unlock()
 }
 
@@ -256,7 +268,6 @@ func (l *Loop) run() {
 	defer close(l.done)
 	ready := make([]unix.EpollEvent, epollBatch)
 	flows := make([]request, 0, epollBatch)
-	nextSweep := time.Now().Add(sweepEvery)
 	for {
 		timeout, end := l.prepareToSleep()
 		if end {
@@ -285,8 +296,7 @@ func (l *Loop) run() {
 		if n == 0 && timeout > 0 {
 			l.elapsed()
 		}
-		if now := time.Now(); timeout >= 0 && now.After(nextSweep) {
-			nextSweep = now.Add(sweepEvery)
+		if int64(clock()) >= l.sweepAt.Load() {
 			l.sweep()
 		}
 	}
@@ -304,6 +314,7 @@ func (l *Loop) prepareToSleep() (timeout int, end bool) {
 		return 0, false
 	}
 	l.sleeping = true
+	now := clock()
 	wait := time.Duration(-1)
 	switch {
 	case l.guest != nil && l.hurry > 0:
@@ -311,9 +322,8 @@ func (l *Loop) prepareToSleep() (timeout int, end bool) {
 	case l.guest != nil:
 		wait = l.guest.Quiet
 	case len(l.halves) > 0:
-		wait = sweepEvery
+		wait = min(max(0, time.Duration(l.sweepAt.Load())-now), longestWait)
 	}
-	now := clock()
 	if timer := l.untilTimer(now); timer >= 0 && (wait < 0 || timer < wait) {
 		wait = timer
 	}
@@ -394,13 +404,18 @@ func (l *Loop) takeCalls() (calls []func()) {
 
 // sweep ends half-closed flows that have been idle for too long.
 func (l *Loop) sweep() {
-	l.mu.Lock()
+	now := clock()
+	next := time.Duration(math.MaxInt64)
 	var stale []*Flow
+	l.mu.Lock()
 	for f, idle := range l.halves {
-		if f.Idle(idle) {
+		if due := f.Active() + idle; due <= now {
 			stale = append(stale, f)
+		} else {
+			next = min(next, max(due, now+sweepPause))
 		}
 	}
+	l.sweepAt.Store(int64(next))
 	l.mu.Unlock()
 	for _, f := range stale {
 		f.expire()
