@@ -11,7 +11,7 @@ import (
 	"nanotun/netstack/internal/enginetest"
 )
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // fixture is a flow with both of its peers in the test's hands.
 type fixture struct {

@@ -50,7 +50,7 @@ func (s sending) expect(t *testing.T, payloads [][]byte, header []byte) {
 	t.Helper()
 	b := make([]byte, 70000)
 	for i, want := range payloads {
-		_ = s.there.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = s.there.SetReadDeadline(time.Now().Add(time.Minute))
 		n, err := s.there.Read(b)
 		if err != nil || !bytes.Equal(b[:n], append(bytes.Clone(header), want...)) {
 			t.Fatalf("datagram %d of %d: %d bytes, not %d and %d, %v", i, len(payloads), n, len(header), len(want), err)

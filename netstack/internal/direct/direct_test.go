@@ -180,7 +180,7 @@ func TestTimeWait(t *testing.T) {
 	f.state(tcp.StateFinWait2)
 	f.handle(header.TCPFlagAck|header.TCPFlagFin, nil)
 	f.state(tcp.StateTimeWait)
-	for deadline := time.Now().Add(10 * time.Second); f.Endpoint.EndpointState() != tcp.StateClose; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); f.Endpoint.EndpointState() != tcp.StateClose; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("TIME-WAIT does not end")
 		}
@@ -235,7 +235,7 @@ func TestACKMakesRoom(t *testing.T) {
 	entry, channel := waiter.NewChannelEntry(waiter.WritableEvents)
 	f.queue.EventRegister(&entry)
 	defer f.queue.EventUnregister(&entry)
-	for deadline := time.Now().Add(10 * time.Second); !notified(channel); {
+	for deadline := time.Now().Add(time.Minute); !notified(channel); {
 		if time.Now().After(deadline) {
 			t.Fatal("nobody was told of the room")
 		}

@@ -22,7 +22,7 @@ import (
 const (
 	// patience bounds every wait of a test. It is long because a wait that
 	// ends in time costs nothing.
-	patience = 15 * time.Second
+	patience = time.Minute
 
 	// deviceBuffer is what each end of the stand-in device holds, in bytes: a
 	// real TUN holds 500 packets.

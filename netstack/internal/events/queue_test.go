@@ -202,7 +202,7 @@ func TestManyPosters(t *testing.T) {
 		last[p] = -1
 	}
 	for seen := 0; seen < posters*each; {
-		if !readable(q, 10*time.Second) {
+		if !readable(q, time.Minute) {
 			t.Fatalf("not readable after %d events", seen)
 		}
 		for _, flow := range drain(q, 7) {

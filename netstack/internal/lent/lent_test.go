@@ -15,7 +15,7 @@ import (
 	"nanotun/netstack/internal/tlswire"
 )
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 func must(t *testing.T, err error) {
 	t.Helper()

@@ -136,7 +136,7 @@ func TestNewList(t *testing.T) {
 		defer p.mu.Unlock()
 		return p.rest != nil
 	}
-	for end := time.Now().Add(10 * time.Second); isThere(); runtime.Gosched() {
+	for end := time.Now().Add(time.Minute); isThere(); runtime.Gosched() {
 		if time.Now().After(end) {
 			t.Fatal("it is never given up")
 		}

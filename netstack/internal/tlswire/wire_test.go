@@ -15,7 +15,7 @@ import (
 	"nanotun/netstack/internal/tlstest"
 )
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 type outcome struct {
 	wire *Wire
