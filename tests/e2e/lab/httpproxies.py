@@ -5,11 +5,12 @@ The real HTTP proxies: tinyproxy and squid, from Debian.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import pwd
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.e2e.lab.namespace import Namespace
@@ -93,6 +94,23 @@ _SQUID_AUTH = {
 
 _SQUID_USER = "nobody"
 
+_SHARED_MEMORY = Path("/dev/shm")
+_SERVICE = re.compile(r"nt(\d+)s\d+-.*\.shm")
+"""The files of a squid of a test, by the name that we gave it."""
+
+_serial = itertools.count(1)
+
+
+def squidFiles(service: str = "") -> Iterator[Path]:
+    """
+    The shared memory of a squid with this name, or of those that tests made that are gone: a
+    squid that is killed leaves it behind, and one that finds it cannot start as another user.
+    """
+    for path in _SHARED_MEMORY.glob(f"{service or 'nt*'}-*.shm"):
+        found = _SERVICE.fullmatch(path.name)
+        if found and (service or not os.path.exists(f"/proc/{found.group(1)}")):
+            yield path
+
 
 class Tinyproxy(Server):
     """
@@ -173,14 +191,21 @@ class Squid(Server):
         account = pwd.getpwnam(_SQUID_USER)
         for path in (own, users):
             os.chown(path, account.pw_uid, account.pw_gid)
+        for path in squidFiles():
+            path.unlink(missing_ok=True)
+        # Its shared memory is called after it, and must be no other squid's.
+        self._service = f"nt{os.getpid()}s{next(_serial)}"
         # Started in its own directory, with relative names: it drops root, and others may not
         # be able to read the parent directories.
-        argv = ["env", "-C", str(own), "squid", "-N", "-f", str(own / "squid.conf")]
+        argv = ["env", "-C", str(own), "squid", "-N", "-n", self._service]
+        argv += ["-f", str(own / "squid.conf")]
         super().__init__(namespace, argv, port, directory / f"squid-{port}.log")
 
     def stop(self) -> None:
         """Kill it, as an orderly end takes it two seconds; its helpers end, too."""
         self._child.stop(signal.SIGKILL)
+        for path in squidFiles(self._service):
+            path.unlink(missing_ok=True)
 
 
 def _users(auth: str) -> str:
