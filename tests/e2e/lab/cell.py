@@ -20,7 +20,11 @@ from tests.e2e.lab.daemon import environment
 from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import LabError, dieWithParent, waitUntil
 
-_LAB = re.compile(r"(^|/netns/)nt")
+_OTHERS = re.compile(r"(^|/netns/)(nt|netns-|cni-)")
+"""Named namespaces of other tests, and of podman's containers."""
+
+_PLACES = re.compile(r"(\S+ ){4}/(dev|etc|mnt|proc|run|sys)[/ ]")
+"""What is mounted where a cell mounts, as opposed to the roots of other systems."""
 
 SECONDS = 40.0
 """Seconds for a command that should take one."""
@@ -163,16 +167,17 @@ class Traces(NamedTuple):
 def traces(namespace: Namespace) -> Traces:
     """
     The current state of C{namespace} and this machine.  The laboratories of other tests that
-    run at the same time are left out.
+    run at the same time are left out, as are containers and roots that come and go.
     """
 
     def ip(*words: str) -> str:
         return "".join(namespace.run(["ip", v, *words]).stdout for v in ("-4", "-6"))
 
     def ours(text: str) -> bool:
-        return f"nt{os.getpid()}x" in text or not _LAB.search(text)
+        return f"nt{os.getpid()}x" in text or not _OTHERS.search(text)
 
     named = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return Traces(
         # The kernel notices a moment later that both ends of a link are up.
         ip("route", "show", "table", "all").replace(" linkdown", ""),
@@ -180,7 +185,7 @@ def traces(namespace: Namespace) -> Traces:
         namespace.run(["nft", "list", "ruleset"]).stdout,
         namespace.interfaces(),
         Path("/etc/resolv.conf").read_bytes(),
-        [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if ours(line)],
+        [line for line in mounts if _PLACES.match(line) and ours(line)],
         sorted(filter(ours, named)),
     )
 

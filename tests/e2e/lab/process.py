@@ -15,11 +15,25 @@ from pathlib import Path
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 """The directory of C{tests} and C{twisted/plugins}."""
 
-STOP_SECONDS = 5.0
+PATIENCE = 60.0
+"""Seconds to wait for what must happen.  They pass only in a test that fails, so they say nothing
+of how long it takes; where it must be quick, what would be slow takes longer still."""
+
+STOP_SECONDS = 10.0
 """Seconds that a child may take to end after a polite signal, before SIGKILL."""
 
 # danted, nft and sysctl are in directories that a plain `su` does not search.
 os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+def _ownIgnored(number: int, frame: object) -> None:
+    """Do what ignoring a signal does.  Unlike SIG_IGN, a handler is not inherited by exec."""
+
+
+# What nohup and a shell's & have us ignore is not to be ignored by the programs under test.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _ownIgnored)
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
