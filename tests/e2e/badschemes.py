@@ -18,7 +18,7 @@ from tests.e2e.lab import badproxy
 from tests.e2e.lab.badproxy import SOCKS4
 from tests.e2e.lab.badsocks import HANG_SECONDS, Handler
 from tests.e2e.lab.daemon import CONNECT_SECONDS
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.topology import IPV4
 from tests.e2e.schemes import SAID
 
@@ -147,7 +147,9 @@ class BadChecks(BadCase):
         peer = self.peer(echo)
         self.handler = badproxy.works(dialect, self.lab.proxy, grant)
         self.echoes(peer.port, b"")
-        waitUntil(lambda: daemon.fds() <= before + SPARE_FDS, 5, "the descriptors are closed")
+        waitUntil(
+            lambda: daemon.fds() <= before + SPARE_FDS, PATIENCE, "the descriptors are closed"
+        )
 
     def test_odd(self) -> None:
         """Odd proxies that work are used: replies byte by byte, or together with the first data."""
@@ -178,7 +180,9 @@ class BadChecks(BadCase):
         peer = self.peer(echo)
         self.handler = badproxy.works(dialect, self.lab.proxy, grant)
         self.echoes(peer.port, b"")
-        waitUntil(lambda: daemon.fds() <= before + SPARE_FDS, 5, "the descriptors are closed")
+        waitUntil(
+            lambda: daemon.fds() <= before + SPARE_FDS, PATIENCE, "the descriptors are closed"
+        )
         self.assertEndsWell(daemon)
 
 

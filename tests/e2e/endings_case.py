@@ -13,7 +13,7 @@ import time
 
 from tests.e2e.lab.host import HOST4, HOST6, NEIGHBOUR4, NEIGHBOUR6, UPLINK, Seen, Witness
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import Peer, WebServer
 from tests.e2e.routes_case import FAMILIES, RoutesCase
@@ -87,7 +87,7 @@ class Senders:
     def wait(self, rounds: int = 200) -> None:
         """Wait until they have sent as often again."""
         end = self.rounds + rounds
-        waitUntil(lambda: self.rounds >= end, 30, "the senders send")
+        waitUntil(lambda: self.rounds >= end, PATIENCE, "the senders send")
 
     def stop(self) -> None:
         """End them; may be called twice."""

@@ -20,7 +20,7 @@ from nanotun.routing.values import Host
 from tests.e2e.case import TunnelCase
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import MARK, TUN_NAME
 
@@ -186,7 +186,7 @@ def controlGroup(name: str) -> Iterator[str]:
     try:
         yield folder
     finally:
-        waitUntil(lambda: _removed(folder), 5, f"{folder} is empty")
+        waitUntil(lambda: _removed(folder), PATIENCE, f"{folder} is empty")
 
 
 def _removed(folder: str) -> bool:

@@ -22,7 +22,7 @@ from tests.e2e.lab import curl, pattern
 from tests.e2e.lab.daemon import CONNECT_SECONDS, Daemon
 from tests.e2e.lab.httpproxies import FORBIDDEN
 from tests.e2e.lab.nameserver import ask
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import PASSWORD, USER
 from tests.e2e.lab.servers import Server, WebServer
 from tests.e2e.lab.topology import FAMILIES, IPV4, Family
@@ -75,7 +75,7 @@ class ProgramsCase(TunnelCase):
         @param level: L{SAID} for what is said about a destination, without any error.
         @return: the line.
         """
-        waitUntil(lambda: f" {level}" in daemon.log(), 2, f"an error about {words}")
+        waitUntil(lambda: f" {level}" in daemon.log(), PATIENCE, f"an error about {words}")
         levels = (f" {level}", " error [")
         lines = {line for line in daemon.log().splitlines() if any(x in line for x in levels)}
         # A check and a flow may see the same end of a connection with a reset and without.
@@ -229,7 +229,7 @@ class SchemeChecks(SchemeCase):
         self.assertEqual(seen, "ECONNREFUSED", family.name)
         self.assertLess(seconds, PROMPT_SECONDS)
         said = f"does not allow connections to {Endpoint(FORBIDDEN[family], 80)} (status 403 '"
-        waitUntil(lambda: said in daemon.log(), 2, said)
+        waitUntil(lambda: said in daemon.log(), PATIENCE, said)
         (line,) = {line for line in daemon.log().splitlines() if said in line}
         self.assertIn(SAID, line)
 

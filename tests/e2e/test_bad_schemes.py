@@ -11,7 +11,7 @@ from tests.e2e.case import engines
 from tests.e2e.lab import badproxy, tlsfront
 from tests.e2e.lab.badproxy import HTTP, Dialect, Loops
 from tests.e2e.lab.badsocks import Handler
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.tlsfront import Stunnel
 from tests.e2e.lab.topology import IPV4
 from tests.e2e.schemes import PROMPT_SECONDS
@@ -34,7 +34,7 @@ class Socks4Checks(badschemes.BadChecks):
             self.handler = badproxy.answers(self.dialect, bytes([0, code]) + bytes(6))
             self.assertEqual(self.connectError(80)[0], errno.ECONNREFUSED)
             said = f"(reply {code})"
-            waitUntil(lambda said=said: said in daemon.log(), 2, said)  # type: ignore[misc]
+            waitUntil(lambda said=said: said in daemon.log(), PATIENCE, said)  # type: ignore[misc]
             (line,) = {line for line in daemon.log().splitlines() if said in line}
             self.assertIn(words, line)
 
@@ -184,7 +184,9 @@ class HttpsChecks(HttpChecks):
             self.assertEqual((length[0], number), (length[0], errno.ECONNREFUSED))
             self.assertLess(seconds, PROMPT_SECONDS, f"{length[0]} bytes")
         waitUntil(
-            lambda: daemon.fds() <= before + badschemes.SPARE_FDS, 5, "the descriptors are closed"
+            lambda: daemon.fds() <= before + badschemes.SPARE_FDS,
+            PATIENCE,
+            "the descriptors are closed",
         )
 
 

@@ -15,7 +15,7 @@ from tests.e2e.case import GVisor, Over4, Over6, Simple
 from tests.e2e.lab.capture import NanotunCapture, Shown, packets
 from tests.e2e.lab.console import nanotun, say
 from tests.e2e.lab.daemon import Daemon, environment
-from tests.e2e.lab.process import Child, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, waitUntil
 from tests.e2e.lab.topology import IPV4
 from tests.e2e.lab.udp import Address, UDPServer
 from tests.e2e.schemes import ProgramsCase
@@ -181,7 +181,7 @@ class CaptureEndTests(CaptureCase):
 
     def fills(self, capture: NanotunCapture) -> None:
         """Wait until there is much in the file."""
-        waitUntil(lambda: capture.path.stat().st_size > 1 << 20, 20, "the file fills")
+        waitUntil(lambda: capture.path.stat().st_size > 1 << 20, PATIENCE, "the file fills")
 
     def test_stop(self) -> None:
         """When nanotun stops, it ends, and says so; what there was is in the file."""
@@ -213,7 +213,7 @@ class CaptureEndTests(CaptureCase):
             self.lab.app.argv([*argv, str(log), *words]), self.directory / "sh.log", environment()
         )
         self.addCleanup(child.stop)
-        waitUntil(lambda: "Capturing the packets" in child.output(), 10, "it captures")
+        waitUntil(lambda: "Capturing the packets" in child.output(), PATIENCE, "it captures")
         target = self.lab.app.makeSocket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(target.close)
 
@@ -221,7 +221,7 @@ class CaptureEndTests(CaptureCase):
             target.sendto(b"x", (IPV4.world, 9))
             return child.status() is not None
 
-        waitUntil(ended, 20, "tshark has one packet and ends, and so does nanotun")
+        waitUntil(ended, PATIENCE, "tshark has one packet and ends, and so does nanotun")
         self.assertIn(IPV4.world, log.read_text())
         self.assertIn("Nobody reads the output any more.", child.output())
 

@@ -10,7 +10,7 @@ import time
 from tests.e2e.case import engines
 from tests.e2e.lab import tlsfront
 from tests.e2e.lab.httpproxies import Tinyproxy
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.tlsfront import Stunnel
@@ -122,12 +122,12 @@ class ChainChecks(ProgramsCase):
         second.stop()
         self.connectError(port)
         through = f"The proxy {name} cannot be reached through gate: "
-        waitUntil(lambda: through in daemon.log(), 5, through)
+        waitUntil(lambda: through in daemon.log(), PATIENCE, through)
         before = f"The proxy {gate.url()} cannot be reached at "
         self.assertNotIn(before, daemon.log())
         gate.stop()
         self.connectError(port)
-        waitUntil(lambda: before in daemon.log(), 5, before)
+        waitUntil(lambda: before in daemon.log(), PATIENCE, before)
         self.assertEndsWell(daemon)
 
 

@@ -22,7 +22,7 @@ from tests.e2e.lab.container import (
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.host import DNS4, HOST4, HOST6
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import LabError, waitUntil
+from tests.e2e.lab.process import PATIENCE, LabError, waitUntil
 from tests.e2e.lab.topology import Family
 from tests.e2e.routes_case import FAMILIES, RoutesCase
 
@@ -113,7 +113,7 @@ class ContainerChecks(RoutesCase):
         before = self.flows()["total"]
         for _ in range(times):
             self.assertProxied(self.lab.host)
-        waitUntil(lambda: not self.flows()["open"], 10, "all flows end")
+        waitUntil(lambda: not self.flows()["open"], PATIENCE, "all flows end")
         flows = self.flows()
         self.assertEqual((flows["total"] - before, flows["refused"]), (times * 2, 0))
         self.assertEqual(flows["deciding"], 0)

@@ -19,7 +19,7 @@ from nanotun.errors import RunningError
 from tests.e2e.case import TunnelCase
 from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import Daemon, launch, writeConfig
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.unit.fields import fieldsIn, keysOf
 
 BYTES = 100_000
@@ -72,7 +72,9 @@ class ControlTests(TunnelCase):
         self.assertEqual(engine["bytes"], {"up": 3 * BYTES, "down": 3 * BYTES})
         for sock in socks:
             sock.close()
-        waitUntil(lambda: self.status(daemon)["engine"]["flows"]["open"] == 0, 10, "the flows end")
+        waitUntil(
+            lambda: self.status(daemon)["engine"]["flows"]["open"] == 0, PATIENCE, "the flows end"
+        )
         report = self.status(daemon)
         self.assertDocumented(report)
         self.assertEqual(report["daemon"]["pid"], daemon.pid)

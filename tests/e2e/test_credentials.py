@@ -12,7 +12,7 @@ from tests.e2e.case import engines
 from tests.e2e.lab.badsocks import LogIns
 from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.topology import IPV4, IPV6
 from tests.e2e.schemes import ProgramsCase
 from tests.e2e.test_flow_rules_processes import unrecorded
@@ -65,7 +65,7 @@ class CredentialChecks(ProgramsCase):
             self.fetch(*AS_DAEMON)
         self.assertEqual(set(self.logIns.seen), {"root-x", "nobody-x", "daemon-x"})
         stock = {"root-x": 8, "nobody-x": 2, "daemon-x": 2}
-        waitUntil(lambda: self.logIns.waiting == stock, 5, "connections in stock")
+        waitUntil(lambda: self.logIns.waiting == stock, PATIENCE, "connections in stock")
         status = json.loads(say("status", "--json", "--run-dir", f"{daemon.directory}/run").stdout)
         self.assertEqual(status["upstreams"]["proxy"]["programs"], 2)
         (proxy,) = status["upstreams"]["proxy"]["proxies"]

@@ -11,7 +11,7 @@ from typing import Any
 from nanotun.control.client import Client
 from tests.e2e.case import TunnelCase, engines, enginesAndFamilies
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.process import Child, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, waitUntil
 from tests.e2e.lab.proxies import Microsocks
 
 SILENT_PORT = 6881
@@ -62,14 +62,16 @@ class CrowdChecks(TunnelCase):
             self.directory / "many.log",
         )
         self.addCleanup(crowd.stop)
-        waitUntil(lambda: "asked" in crowd.output(), 20, "the program has asked")
-        waitUntil(lambda: statusOf(daemon)["engine"]["flows"]["deciding"] >= SHARE, 20, "they wait")
+        waitUntil(lambda: "asked" in crowd.output(), PATIENCE, "the program has asked")
+        waitUntil(
+            lambda: statusOf(daemon)["engine"]["flows"]["deciding"] >= SHARE, PATIENCE, "they wait"
+        )
         for _ in range(5):
             began = time.monotonic()
             self.connect(peer.port).close()
             self.assertLess(time.monotonic() - began, 1.0)
         line = f"The programs of uid 0 have {SHARE} unanswered connections under way"
-        waitUntil(lambda: line in daemon.log(), 20, "the line is written")
+        waitUntil(lambda: line in daemon.log(), PATIENCE, "the line is written")
         written = {
             found for found in daemon.log().splitlines() if line in found and "more in" not in found
         }
@@ -90,7 +92,9 @@ class HalfOpenChecks(TunnelCase):
         peer = self.peer(lambda connection: connection.recv(1))
         daemon = self.tunnel()
         self.connect(peer.port).close()
-        waitUntil(lambda: statusOf(daemon)["engine"]["flows"]["open"] == 0, 10, "it is closed")
+        waitUntil(
+            lambda: statusOf(daemon)["engine"]["flows"]["open"] == 0, PATIENCE, "it is closed"
+        )
         fds = daemon.fds()
         self.lab.app.nft(
             "table inet silence {\nchain input {\ntype filter hook input priority -300;\n"
@@ -102,7 +106,9 @@ class HalfOpenChecks(TunnelCase):
             sock.setblocking(False)
             sock.connect_ex((self.family.world, peer.port))
         waitUntil(
-            lambda: statusOf(daemon)["engine"]["flows"]["halfOpen"] == count, 5, "all are half-open"
+            lambda: statusOf(daemon)["engine"]["flows"]["halfOpen"] == count,
+            PATIENCE,
+            "all are half-open",
         )
         self.assertGreater(daemon.fds(), fds + count // 2)
         for sock in sockets:
@@ -114,7 +120,7 @@ class HalfOpenChecks(TunnelCase):
         )
         self.assertGreater(time.monotonic() - began, HALF_OPEN_SECONDS - 1)
         self.assertEqual(statusOf(daemon)["engine"]["drops"]["halfOpen"], count)
-        waitUntil(lambda: daemon.fds() <= fds, 5, "their descriptors are closed")
+        waitUntil(lambda: daemon.fds() <= fds, PATIENCE, "their descriptors are closed")
 
 
 enginesAndFamilies(globals(), HalfOpenChecks)

@@ -27,7 +27,7 @@ from tests.e2e.lab.daemon import (
     launch,
     writeConfig,
 )
-from tests.e2e.lab.process import Child, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, TUN_NAME
 from tests.heavy import heavyAmong
 
@@ -80,7 +80,7 @@ class CycleChecks(TunnelCase):
         """After kill -9 no device is left, and the next daemon starts."""
         daemon = self.daemon(proxy=NOWHERE)
         daemon.kill()
-        waitUntil(lambda: TUN_NAME not in self.lab.app.interfaces(), 5, "the device goes")
+        waitUntil(lambda: TUN_NAME not in self.lab.app.interfaces(), PATIENCE, "the device goes")
         self.assertEndsWell(self.daemon(proxy=NOWHERE))
 
     def test_deviceDeleted(self) -> None:
@@ -102,7 +102,7 @@ class CycleChecks(TunnelCase):
         self.lab.app.ip(f"link set {TUN_NAME} up")
         self.lab.routeThroughTunnel()  # The kernel removed all routes together with the link.
         for family in FAMILIES:
-            waitUntil(partial(answers, self.lab.app, family), 5, "an answer")
+            waitUntil(partial(answers, self.lab.app, family), PATIENCE, "an answer")
             seen = curl.get(self.lab.app, family.url(web.port, "/peer"))
             self.assertEqual(seen, family.proxyOutside)
         self.assertEndsWell(daemon)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tests.e2e.dns_case import EncryptedCase
 from tests.e2e.lab import baddns, nameserver, toydns
 from tests.e2e.lab.baddns import Counted, Manner
-from tests.e2e.lab.process import LabError, waitUntil
+from tests.e2e.lab.process import PATIENCE, LabError, waitUntil
 from tests.e2e.lab.topology import IPV4
 
 GOOD = "10.9.9.9"
@@ -156,7 +156,7 @@ class BadServerTests(EncryptedCase):
         self.assertEqual(wrong, [])
         self.asking(IPV4.world)
         self.assertFinds()
-        waitUntil(lambda: daemon.fds() <= fds + SPARE_FDS, 10, "the descriptors are closed")
+        waitUntil(lambda: daemon.fds() <= fds + SPARE_FDS, PATIENCE, "the descriptors are closed")
         self.assertLess(daemon.rss(), memory + SPARE_BYTES)
         self.assertEndsWell(daemon)
 

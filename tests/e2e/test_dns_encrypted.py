@@ -16,7 +16,7 @@ from tests.e2e.lab.baddns import NAME
 from tests.e2e.lab.dnsdist import Dnsdist
 from tests.e2e.lab.httpproxies import Tinyproxy
 from tests.e2e.lab.nameserver import HUGE_RECORDS
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.servers import Server
 from tests.e2e.lab.tlsdns import DohServer, DotServer
@@ -235,7 +235,7 @@ class ChoiceChecks(EncryptedCase):
             self.assertEqual(len(second.queries()), before + 1)
             os.kill(first.pid, signal.SIGCONT)
             name = f"again-{scheme}.any.lab"
-            waitUntil(partial(self._used, first, name), 15, "the first is used again")
+            waitUntil(partial(self._used, first, name), PATIENCE, "the first is used again")
 
     def _used(self, server: nameserver.Unbound, name: str) -> bool:
         """Whether a server is the one that is asked now."""

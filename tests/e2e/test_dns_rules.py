@@ -13,7 +13,7 @@ from tests.e2e.lab import toydns
 from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import Daemon, writeConfig
 from tests.e2e.lab.nameserver import Answer, Unbound
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
 from tests.e2e.lab.udp import Address, UDPServer
@@ -301,7 +301,9 @@ class HostsChecks(NamesCase):
 
     def waitFor(self, address: str) -> None:
         """Wait until the relay gives a name this address."""
-        waitUntil(lambda: self.ask("host.lab", "A").data == [address], 5, f"{address} is given")
+        waitUntil(
+            lambda: self.ask("host.lab", "A").data == [address], PATIENCE, f"{address} is given"
+        )
 
     def test_follows(self) -> None:
         """

@@ -10,7 +10,7 @@ from tests.e2e.case import engines
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.httpproxies import FORBIDDEN, Squid, Tinyproxy
 from tests.e2e.lab.nameserver import Unbound
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import withFiles
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4
@@ -22,7 +22,7 @@ from tests.e2e.test_run_names import MACHINE
 RESOLV = f"nameserver {IPV4.gateway}\nsearch a.lab lab\noptions ndots:5\n"
 
 #: Seconds within which a name has an address although the question about it is in vain.
-PATIENCE = 2.0
+IN_VAIN = 2.0
 
 
 class SearchChecks(DNSCase):
@@ -104,7 +104,7 @@ class SearchChecks(DNSCase):
         for number in range(3):
             started = time.monotonic()
             self.assertEqual(len(self.ask(f"a{number}.lab", "A").data), 1)
-            self.assertLess(time.monotonic() - started, PATIENCE)
+            self.assertLess(time.monotonic() - started, IN_VAIN)
         self.assertEqual(self.ask("a0.lab", "HTTPS").status, "NOERROR")
         lines = {line for line in daemon.log().splitlines() if "No server of dns" in line}
         self.assertEqual(len(lines), 1, daemon.log())
@@ -114,11 +114,11 @@ class SearchChecks(DNSCase):
     def test_silent(self) -> None:
         """If no server answers, names get addresses after 1.5 s, and from then on at once."""
         daemon = self.fakes(proxy=self.dante().url(), dns=["10.77.2.99"])
-        for number, limit in enumerate((PATIENCE, 0.5, 0.5)):
+        for number, limit in enumerate((IN_VAIN, 0.5, 0.5)):
             started = time.monotonic()
             self.assertEqual(len(self.ask(f"a{number}.lab", "A").data), 1)
             self.assertLess(time.monotonic() - started, limit)
-            waitUntil(lambda: "No server of dns" in daemon.log(), 10, "the daemon says so")
+            waitUntil(lambda: "No server of dns" in daemon.log(), PATIENCE, "the daemon says so")
         self.assertEqual(self.watch.destinations(), {})
 
     def test_direct(self) -> None:

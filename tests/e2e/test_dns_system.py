@@ -15,7 +15,7 @@ from tests.e2e.case import engines
 from tests.e2e.lab import nameserver, resolved, toydns
 from tests.e2e.lab.daemon import Daemon, launch
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import Child, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, waitUntil
 from tests.e2e.lab.topology import IPV4, IPV6
 from tests.e2e.lab.udp import Address, UDPServer
 from tests.e2e.schemes import ProgramsCase
@@ -115,7 +115,7 @@ class SystemChecks(DNSCase, ProgramsCase):
     def assertFollowed(self, data: str) -> None:
         """Soon the relay has this answer."""
         began = time.monotonic()
-        waitUntil(lambda: self.address() == [data], 5, f"the answer is {data}")
+        waitUntil(lambda: self.address() == [data], PATIENCE, f"the answer is {data}")
         self.assertLess(time.monotonic() - began, FOLLOWED)
 
     def test_followed(self) -> None:
@@ -156,7 +156,7 @@ class SystemChecks(DNSCase, ProgramsCase):
         self.link("up0", IPV4.world)
         self.link("vpn0", IPV6.world, "corp.lab", isDefault=False)
         self.asking("system")
-        waitUntil(lambda: self.address() == ["10.1.2.3"], 5, "the uplink's server answers")
+        waitUntil(lambda: self.address() == ["10.1.2.3"], PATIENCE, "the uplink's server answers")
         self.assertEqual(self.address("intranet.corp.lab"), ["10.7.7.7"])
         self.assertEqual(self.address("any.lab"), ["10.9.9.9"])
 
@@ -168,10 +168,10 @@ class SystemChecks(DNSCase, ProgramsCase):
         config.write_text(CONFIG.format(socket=path))
         self.busctl = ["env", f"DBUS_SYSTEM_BUS_ADDRESS=unix:path={path}"]
         bus = self.start("bus", "dbus-daemon", "--nofork", f"--config-file={config}")
-        waitUntil(path.exists, 5, "the bus listens")
+        waitUntil(path.exists, PATIENCE, "the bus listens")
         assert resolved.__file__ and bus
         service = self.start("resolved", resolved.PYTHON, resolved.__file__)
-        waitUntil(service.output, 5, "systemd-resolved is there")
+        waitUntil(service.output, PATIENCE, "systemd-resolved is there")
 
     def start(self, name: str, *argv: str) -> Child:
         """Start a program on the machine, whose links it sees."""

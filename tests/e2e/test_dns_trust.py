@@ -14,7 +14,7 @@ from tests.e2e.case import engines
 from tests.e2e.lab import curl, nameserver, toydns, udp
 from tests.e2e.lab.nameserver import ask, kdig
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
 from tests.e2e.test_dns import DNSCase
 
@@ -117,7 +117,7 @@ class HostileClientChecks(DNSCase):
                     stream.sendall(dice.choice([wrong, toydns.framed(wrong), b"\x00\x00", b"\xff"]))
         for transport in ("+notcp", "+tcp"):
             self.assertEqual(self.ask(transport, "host.lab", "A").data, ["10.1.2.3"])
-        waitUntil(lambda: daemon.fds() <= fds + 2, 20, "the connections are closed")
+        waitUntil(lambda: daemon.fds() <= fds + 2, PATIENCE, "the connections are closed")
 
     def test_idleConnections(self) -> None:
         """Hundreds of silent connections are limited and closed; others are served meanwhile."""
@@ -134,7 +134,7 @@ class HostileClientChecks(DNSCase):
             sock.settimeout(IDLE_SECONDS)
             with contextlib.suppress(ConnectionResetError):
                 self.assertEqual(sock.recv(1), b"")
-        waitUntil(lambda: daemon.fds() <= fds + 2, 5, "nothing is left of them")
+        waitUntil(lambda: daemon.fds() <= fds + 2, PATIENCE, "nothing is left of them")
         for sock in silent:
             sock.close()
         self.assertEqual(self.ask("+tcp", "host.lab", "AAAA").data, ["fd00::123"])
@@ -150,7 +150,7 @@ class HostileClientChecks(DNSCase):
         self.assertTrue(silent.heard)
         self.assertLess(daemon.fds(), fds + FILES_UNDER_WAY)
         self.assertLess(daemon.rss() - memory, 32 * 1024 * 1024)
-        waitUntil(lambda: daemon.fds() <= fds + 2, 15, "nothing is under way any more")
+        waitUntil(lambda: daemon.fds() <= fds + 2, PATIENCE, "nothing is under way any more")
         silent.stop()
         self.toy(toydns.honest)
         self.assertEqual(self.ask("host.lab", "A", wait=10).data, [toydns.RIGHT])
@@ -172,7 +172,7 @@ class HostileClientChecks(DNSCase):
         silent.stop()
         self.toy(toydns.honest)
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
-        waitUntil(lambda: daemon.fds() <= fds + 2, 15, "nothing is under way any more")
+        waitUntil(lambda: daemon.fds() <= fds + 2, PATIENCE, "nothing is under way any more")
         before = daemon.cpu()
         time.sleep(1)
         self.assertLess(daemon.cpu() - before, 0.3)

@@ -15,7 +15,7 @@ from tests.e2e.lab import nameserver, toydns
 from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import Daemon, writeConfig
 from tests.e2e.lab.httpproxies import FORBIDDEN, Tinyproxy
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
@@ -137,7 +137,9 @@ class ViaChecks(DNSCase):
         server = Microsocks(self.lab.proxy, self.directory)
         self.addCleanup(server.stop)
         waitUntil(
-            lambda: self.ask("host.lab", "A").data == ["10.1.2.3"], 10, "the relay answers again"
+            lambda: self.ask("host.lab", "A").data == ["10.1.2.3"],
+            PATIENCE,
+            "the relay answers again",
         )
         self.assertNoLeak()
 

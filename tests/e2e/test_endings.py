@@ -10,7 +10,7 @@ import signal
 from tests.e2e.case import engines
 from tests.e2e.endings_case import EndingCase
 from tests.e2e.lab.daemon import Daemon, launch
-from tests.e2e.lab.process import PROJECT_ROOT, Child, waitUntil
+from tests.e2e.lab.process import PATIENCE, PROJECT_ROOT, Child, waitUntil
 
 #: Makes a daemon whose engine fails at SIGUSR2, as it does when the library says so.
 FAILING = """\
@@ -90,7 +90,7 @@ class EndingChecks(EndingCase):
         settings = self.settings(self.proxy, killSwitch=True, stackMode=self.stackMode)
         child = launch(self.lab.host, self.directory / "unconfirmed", settings, ["--confirm", "10"])
         self.addCleanup(child.stop)
-        waitUntil(lambda: " is up: engine" in child.output(), 20, "it is up")
+        waitUntil(lambda: " is up: engine" in child.output(), PATIENCE, "it is up")
         self.watch()
         self.assertThroughProxy(self.server)
         self.assertEqual(self.ended(child), 1)

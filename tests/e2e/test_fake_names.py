@@ -14,7 +14,7 @@ from tests.e2e.case import TunnelCase, engines
 from tests.e2e.firewall_case import UPLINK
 from tests.e2e.lab import nameserver, udp
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
 from tests.e2e.lab.udp import UDPServer
@@ -176,7 +176,7 @@ class FakeNamesChecks(TunnelCase):
         self.assertEqual(self.lookUp("A"), [FAKES[IPV4]])
         self.datagrams(9, FAKES[IPV4]).send(b"anybody?")
         sentence = f"cannot be told whether the UDP relay of the proxy socks5://{IPV4.proxy}"
-        waitUntil(lambda: sentence in daemon.log(), 10, "the line about the relay")
+        waitUntil(lambda: sentence in daemon.log(), PATIENCE, "the line about the relay")
         self.assertNotIn("takes no host names", daemon.log())
 
     def test_withoutNamesVia(self) -> None:

@@ -28,7 +28,7 @@ from tests.e2e.firewall_case import (
     FirewallLabCase,
     controlGroup,
 )
-from tests.e2e.lab.process import PROJECT_ROOT, waitUntil
+from tests.e2e.lab.process import PATIENCE, PROJECT_ROOT, waitUntil
 
 #: Other people's rules.  All chains of the kernel that we use are in use, because with
 #: iptables-nft each chain appears on its first use and never disappears again.
@@ -149,7 +149,9 @@ class NftTests(ByNft, ChangesCase, ChangeContract):
             if killSwitch == "true":
                 daemon.wait()
             else:
-                waitUntil(lambda: f"inet {TABLE} " not in self.state(), 2, "the table is gone")
+                waitUntil(
+                    lambda: f"inet {TABLE} " not in self.state(), PATIENCE, "the table is gone"
+                )
         self.assertIn(f"table inet {TABLE} ", self.state())
         self.settings = {"killSwitch": "true"}
         change = self.makeChange()

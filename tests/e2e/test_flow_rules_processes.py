@@ -15,7 +15,7 @@ import yaml
 from tests.e2e.case import TunnelCase, enginesAndFamilies
 from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.udp import mirror
 from tests.e2e.schemes import ProgramsCase
@@ -106,7 +106,9 @@ class ProcessRuleChecks(ProgramsCase):
         for _ in range(times):
             self.assertEqual(self.lab.app.run(argv).stdout.strip(), seen, argv)
         expected = {name: n + (times if name == to else 0) for name, n in before.items()}
-        waitUntil(lambda: sum(self.asked().values()) >= sum(expected.values()), 5, "it is logged")
+        waitUntil(
+            lambda: sum(self.asked().values()) >= sum(expected.values()), PATIENCE, "it is logged"
+        )
         self.assertEqual(self.asked(), expected, argv)
 
     def recorded(self, daemon: Daemon) -> bool:
@@ -138,7 +140,9 @@ class ProcessRuleChecks(ProgramsCase):
         url = self.family.url(self.port, "/x.git")
         # It is no repository.
         self.lab.app.run(["sh", "-c", 'git ls-remote "$0"; true', url])
-        waitUntil(lambda: self.asked()["office"] > before["office"], 5, "the office was asked")
+        waitUntil(
+            lambda: self.asked()["office"] > before["office"], PATIENCE, "the office was asked"
+        )
         self.assertEqual(self.asked()["proxy"], before["proxy"])
 
     def test_notRecorded(self) -> None:
@@ -191,7 +195,7 @@ class ProcessRuleChecks(ProgramsCase):
         with machines.connect((self.family.world, self.port)) as machine:
             machine.sendall(b"GET / HTTP/1.0\r\n\r\n")
             self.assertIn(b"200 OK", machine.recv(1000))
-        waitUntil(lambda: self.asked() != before, 5, "a proxy was asked")
+        waitUntil(lambda: self.asked() != before, PATIENCE, "a proxy was asked")
         self.assertEqual(self.asked(), {**before, "proxy": before["proxy"] + 1})
 
     def test_shortLived(self) -> None:
@@ -215,7 +219,7 @@ class ProcessRuleChecks(ProgramsCase):
         shot = self.script("other", SHOT)
         for _ in range(20):
             self.lab.app.run([shot, self.family.world, str(server.port)])
-        waitUntil(lambda: sources, 5, "a datagram arrives")
+        waitUntil(lambda: sources, PATIENCE, "a datagram arrives")
         self.assertNotIn(self.family.app, sources)
 
     def test_datagrams(self) -> None:

@@ -10,7 +10,7 @@ import os
 from tests.e2e.case import LabCase
 from tests.e2e.lab import curl
 from tests.e2e.lab.namespace import Namespace, removeLeftovers
-from tests.e2e.lab.process import run, waitUntil
+from tests.e2e.lab.process import PATIENCE, run, waitUntil
 from tests.e2e.lab.proxies import Dante, Microsocks
 from tests.e2e.lab.topology import FAMILIES, MARK
 
@@ -88,5 +88,5 @@ class LabTests(LabCase):
         # Another module that starts just now may have been first.
         self.assertLessEqual(set(removeLeftovers()), {left.name})
         gone = f"/run/netns/{left.name}"
-        waitUntil(lambda: not os.path.exists(gone), 5.0, f"{left.name} is removed")
+        waitUntil(lambda: not os.path.exists(gone), PATIENCE, f"{left.name} is removed")
         self.assertTrue(os.path.exists(f"/run/netns/{mine.name}"))

@@ -14,7 +14,7 @@ from tests.e2e.case import engines
 from tests.e2e.lab.daemon import Daemon, writeConfig
 from tests.e2e.lab.host import HOST4, HOST6, NEIGHBOUR4, NEIGHBOUR6, UPLINK
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.udp import UDPServer, familyOf, mirror
@@ -140,7 +140,7 @@ class LanPortsChecks(RoutesCase):
                 self.assertEqual(self.seen(family.world), {family.app})
             # A thread reads the packets.
             for family in FAMILIES:
-                waitUntil(lambda: witness.to(family.world), 5, "a packet to the world")  # noqa: B023
+                waitUntil(lambda: witness.to(family.world), PATIENCE, "a packet to the world")  # noqa: B023
             self.assertEqual(proxy.connects(), [])
             daemon.stop()
 

@@ -20,7 +20,7 @@ from tests.e2e.lab.cell import Running, nanotun
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.host import DNS4, GATEWAY4, GATEWAY6, HOST4, HOST6, UPLINK
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.topology import Family
 from tests.e2e.lab.toydns import answer
@@ -94,7 +94,7 @@ class MovingCase(RoutesCase):
         for family in FAMILIES:
             app = LongLived(self.lab.host, self.servers[family.name], family)
             self.addCleanup(app.stop)
-            waitUntil(partial(app.seen, 0.0), 5, "there are answers")
+            waitUntil(partial(app.seen, 0.0), PATIENCE, "there are answers")
             apps.append(app)
         return apps
 
@@ -222,7 +222,7 @@ class MovingChecks(MovingCase):
             return HOST4.world in self.lab.host.run(kdig, check=False).stdout
 
         self.started(dnsVia="proxy")
-        waitUntil(asked, 5, "names are looked up")
+        waitUntil(asked, PATIENCE, "names are looked up")
         self.otherAddresses()
         waitUntil(asked, PROMISE, "names are looked up again")
 
@@ -287,7 +287,7 @@ class MovingChecks(MovingCase):
 
     def assertSays(self, daemon: Daemon, words: str) -> None:
         """The daemon's log has these words, or will in a moment."""
-        waitUntil(lambda: words in daemon.log(), 2, "it is logged")
+        waitUntil(lambda: words in daemon.log(), PATIENCE, "it is logged")
 
     def echoPeer(self) -> Peer:
         """A server in the world that sends everything back."""

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SkipTest
 from nanotun.rundir import METRICS_TOKEN
 from tests.e2e.case import TunnelCase
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.process import run, waitUntil
+from tests.e2e.lab.process import PATIENCE, run, waitUntil
 from tests.e2e.lab.prometheus import Prometheus
 
 WHERE = "127.0.0.1:9198"
@@ -78,7 +78,7 @@ class MetricsTests(TunnelCase):
         def up() -> bool:
             return prometheus.ask('up{job="nanotun"}') == [1.0]
 
-        waitUntil(up, 20, "Prometheus has scraped the daemon")
+        waitUntil(up, PATIENCE, "Prometheus has scraped the daemon")
         for query, expected in (
             ('nanotun_flows_open{protocol="tcp"}', 3),
             ("nanotun_flows_total", 3),

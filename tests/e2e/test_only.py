@@ -22,7 +22,7 @@ from tests.e2e.lab import toydns
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.host import DNS4, HOST4, HOST6, NEIGHBOUR4, NEIGHBOUR6, UPLINK
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import Child, LabError, run, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, LabError, run, waitUntil
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.tcpdump import Tcpdump
@@ -173,7 +173,7 @@ class OnlyChecks(RoutesCase):
     def assertLeftAlone(self, *senders: Sender) -> None:
         """What these send leaves as it would without nanotun, and no packet enters the device."""
         # The answer to the last query of the start is behind us, or this would not be stable.
-        waitUntil(self._isQuiet, 10, "the device is quiet")
+        waitUntil(self._isQuiet, PATIENCE, "the device is quiet")
         before = self.entered()
         for sender in senders:
             for family in FAMILIES:
@@ -238,7 +238,7 @@ class OnlyChecks(RoutesCase):
                 self.assertLeftAlone(BOB, ROOT)
                 daemon.stop()
             finally:
-                waitUntil(lambda: _isRemoved(below.folder), 5, "it is empty")
+                waitUntil(lambda: _isRemoved(below.folder), PATIENCE, "it is empty")
         self.assertNothingLeft()
 
     def test_groupMadeAnew(self) -> None:
@@ -252,10 +252,10 @@ class OnlyChecks(RoutesCase):
                 told = daemon.log().count(TOLD)
                 os.mkdir(chosen.folder)
                 began = time.monotonic()
-                waitUntil(lambda: daemon.log().count(TOLD) > told, 5, "it is told")  # noqa: B023
+                waitUntil(lambda: daemon.log().count(TOLD) > told, PATIENCE, "it is told")  # noqa: B023
                 took.append(time.monotonic() - began)
                 self.assertCaptured(chosen)
-                waitUntil(lambda: _isRemoved(chosen.folder), 5, "it is empty")
+                waitUntil(lambda: _isRemoved(chosen.folder), PATIENCE, "it is empty")
             self.assertLeftAlone(ROOT)
             self.assertLess(min(took), SOON)
             self.assertLess(max(took), LATEST)
@@ -274,14 +274,14 @@ class OnlyChecks(RoutesCase):
                 daemon = self.only(f"unit:{name}")
                 self.assertCaptured(unit)
                 self.assertLeftAlone(parent, ROOT)
-                waitUntil(lambda: _isRemoved(unit.folder), 5, "it is empty")
+                waitUntil(lambda: _isRemoved(unit.folder), PATIENCE, "it is empty")
                 os.mkdir(unit.folder)
                 waitUntil(lambda: TOLD in daemon.log(), PROMISE + 2, "it is found again")
                 self.assertCaptured(unit)
                 self.assertLeftAlone(parent)
                 daemon.stop()
             finally:
-                waitUntil(lambda: _isRemoved(unit.folder), 5, "it is empty")
+                waitUntil(lambda: _isRemoved(unit.folder), PATIENCE, "it is empty")
 
     def test_nobodyListens(self) -> None:
         """What the kernel answers for a program that has ended takes the tunnel as well."""
@@ -314,7 +314,7 @@ class OnlyChecks(RoutesCase):
                 run(sender.argv(self.lab.host, *argv))
         waitUntil(
             lambda: all(len(each.heard) == len(senders) for each in late.values()),
-            10,
+            PATIENCE,
             "all have asked",
         )
         time.sleep(PROMISE + 3)
@@ -337,7 +337,7 @@ class OnlyChecks(RoutesCase):
         argv = ["unshare", "--mount", "sh", "-c", f'{place} && exec "$0" -c "$1"']
         nscd = Child(self.lab.host.argv([*argv, sys.executable, NSCD]), self.directory / "nscd.log")
         self.addCleanup(nscd.stop)
-        waitUntil(lambda: "there" in nscd.output(), 10, "nscd listens")
+        waitUntil(lambda: "there" in nscd.output(), PATIENCE, "nscd listens")
         for chosen, named in (((), True), (("unit:nscd.service",), False)):
             daemon = self.only(f"uid:{ANN.uid}", *chosen)
             self.assertEqual("nscd looks names up for all programs" in daemon.log(), named)
@@ -384,7 +384,7 @@ class OnlyChecks(RoutesCase):
             self.assertForwarded()
             flush = "ip -4 rule flush protocol 110; ip -6 rule flush protocol 110"
             os.kill(daemon.pid, 9)
-            waitUntil(lambda: daemon.status() is not None, 5, "it is killed")
+            waitUntil(lambda: daemon.status() is not None, PATIENCE, "it is killed")
             self.lab.host.run(["sh", "-c", flush])
             self.assertHeldBack(ANN, chosen)
             for family in FAMILIES:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.e2e.case import Over4, Over6, TunnelCase
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Dante, Microsocks
 from tests.e2e.lab.topology import IPV4, IPV6
 from tests.e2e.lab.udp import mirror
@@ -233,7 +233,7 @@ class LocalProxyTests(TunnelCase):
         for _ in range(times):
             with self.lab.app.connect((IPV4.world, port)) as sock:
                 self.assertEqual(sock.recv(100).decode().strip(), IPV4.app)
-        waitUntil(lambda: self.flows(daemon) >= 2 * times, 5, "all flows are logged")
+        waitUntil(lambda: self.flows(daemon) >= 2 * times, PATIENCE, "all flows are logged")
         self.assertEqual(self.flows(daemon), 2 * times)
 
     def test_microsocks(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from tests.e2e.case import TunnelCase, engines
 from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import Daemon, writeConfig
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.topology import FAMILIES
 
 REFUSED_PORT = 7000
@@ -96,7 +96,9 @@ class PathChecks(TunnelCase):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()
         waitUntil(
-            lambda: not self.status(daemon)["engine"]["flows"]["open"], 5, "the end of all flows"
+            lambda: not self.status(daemon)["engine"]["flows"]["open"],
+            PATIENCE,
+            "the end of all flows",
         )
 
 

@@ -14,7 +14,7 @@ from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.httpproxies import FORBIDDEN, TINYPROXY_PASSWORD, Squid, Tinyproxy
 from tests.e2e.lab.nameserver import PORT, ask
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import LabError, run, waitUntil
+from tests.e2e.lab.process import PATIENCE, LabError, run, waitUntil
 from tests.e2e.lab.proxies import PASSWORD, USER
 from tests.e2e.lab.servers import Server, WebServer
 from tests.e2e.lab.tcpdump import Tcpdump
@@ -216,7 +216,7 @@ class PlainHttpChecks(HttpServers):
                 with self.lab.app.connect((family.world, 80), 10.0) as sock:
                     sock.sendall(sent)
                     self.assertRaises(ConnectionResetError, sock.recv, 1)
-        waitUntil(lambda: len(self.said(daemon)) >= 5, 3, "the lines")
+        waitUntil(lambda: len(self.said(daemon)) >= 5, PATIENCE, "the lines")
         begins = "The connection to {} was reset: the proxy " + url + " forbids CONNECT to port 80"
         for family in FAMILIES:
             where = f"[{family.world}]:80" if family is IPV6 else f"{family.world}:80"
@@ -241,7 +241,7 @@ class PlainHttpChecks(HttpServers):
             self.assertRaises(
                 ConnectionRefusedError, self.lab.app.connect, (FORBIDDEN[family], 80), 10.0
             )
-        waitUntil(lambda: len(self.said(daemon)) == 2, 3, "the lines")
+        waitUntil(lambda: len(self.said(daemon)) == 2, PATIENCE, "the lines")
         self.assertIn("does not allow connections to 10.77.9.9:80", self.said(daemon)[0])
 
     def test_digest(self) -> None:
@@ -255,7 +255,7 @@ class PlainHttpChecks(HttpServers):
             self.assertRaises(
                 ConnectionRefusedError, self.lab.app.connect, (family.world, 80), 10.0
             )
-        waitUntil(lambda: self.said(daemon), 3, "the line")
+        waitUntil(lambda: self.said(daemon), PATIENCE, "the line")
         self.assertEqual(
             self.said(daemon),
             [

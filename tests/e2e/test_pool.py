@@ -11,7 +11,7 @@ import time
 
 from tests.e2e.case import TunnelCase, engines
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Microsocks, Proxy
 from tests.e2e.lab.udp import echo
 
@@ -102,7 +102,7 @@ class PoolChecks(PoolCase):
         fds = daemon.fds()
         self.flows(peer.port, 100)
         self.waitForPool(proxy.port)
-        waitUntil(lambda: daemon.fds() <= fds, 5, "all descriptors are closed")
+        waitUntil(lambda: daemon.fds() <= fds, PATIENCE, "all descriptors are closed")
         self.assertEndsWell(daemon)
         self.waitForPool(proxy.port, 0)
 

@@ -18,7 +18,7 @@ from tests.e2e.lab.console import endIfThere, say
 from tests.e2e.lab.daemon import Daemon, collectLogs, writeConfig
 from tests.e2e.lab.host import HOST4, HOST6
 from tests.e2e.lab.nameserver import ask
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import IPV4, IPV6, TUN_NAME
 from tests.e2e.routes_case import PROMISE, RoutesCase
@@ -182,7 +182,7 @@ class ReloadTests(TunnelCase):
         daemon = self.daemon(proxy="direct://")
         self.change(daemon, proxy="reject://")
         daemon.send(signal.SIGHUP)
-        waitUntil(lambda: "changed: proxy; needs" in daemon.log(), 10, "it has reloaded")
+        waitUntil(lambda: "changed: proxy; needs" in daemon.log(), PATIENCE, "it has reloaded")
         self.assertEqual(self.status(daemon)["upstream"]["proxies"][0]["url"], "reject://")
         for _ in range(50):
             daemon.send(signal.SIGHUP)

@@ -22,7 +22,7 @@ from nanotun.routing.firewall.tools import SystemTools
 from nanotun.routing.interfaces import IChange
 from tests.contracts.firewall import ChangeContract
 from tests.e2e.lab import resolved
-from tests.e2e.lab.process import Child, run, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, run, waitUntil
 
 CONFIG = """\
 <busconfig>
@@ -75,7 +75,7 @@ class ResolvedBusTests(ChangeContract, SynchronousTestCase):
         config.write_text(CONFIG.format(socket=self.socket))
         argv = ["dbus-daemon", "--nofork", "--print-address", f"--config-file={config}"]
         bus = self.start("bus", *argv)
-        waitUntil(lambda: self.socket in bus.output(), 5, "the bus listens")
+        waitUntil(lambda: self.socket in bus.output(), PATIENCE, "the bus listens")
         self.tools = BusTools(environment=self.environment())
         self.service = self.startService()
 
@@ -93,7 +93,7 @@ class ResolvedBusTests(ChangeContract, SynchronousTestCase):
         """Start the stand-in."""
         assert resolved.__file__
         service = self.start("resolved", resolved.PYTHON, resolved.__file__)
-        waitUntil(lambda: isRunning(self.tools) and service.output(), 5, "it is there")
+        waitUntil(lambda: isRunning(self.tools) and service.output(), PATIENCE, "it is there")
         return service
 
     def makeChange(self) -> IChange:

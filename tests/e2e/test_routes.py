@@ -19,7 +19,7 @@ from tests.e2e.lab.host import (
     NEIGHBOUR6,
     UPLINK,
 )
-from tests.e2e.lab.process import Child, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, waitUntil
 from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.udp import UDPServer
 from tests.e2e.routes_case import FAMILIES, RoutesCase
@@ -165,7 +165,7 @@ class RoutesTests(RoutesCase):
                 self.assertEqual(said == own, direct, (lan, host, said))
                 if direct:
                     # A thread reads the packets.
-                    waitUntil(lambda: witness.to(host), 5, f"a packet to {host}")  # noqa: B023
+                    waitUntil(lambda: witness.to(host), PATIENCE, f"a packet to {host}")  # noqa: B023
                 self.assertEqual(bool(witness.to(host)), direct, (lan, host))
             daemon.stop()
 

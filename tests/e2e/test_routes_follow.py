@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from tests.e2e.lab.daemon import START_SECONDS, launch
 from tests.e2e.lab.host import DNS4, HOST4, HOST6, SECOND_PROXY4, UPLINK
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import WebServer
 from tests.e2e.lab.toydns import answer
@@ -200,7 +200,9 @@ class FollowTests(RoutesCase):
             lambda: f"to {SECOND_PROXY4} " in rules() and f"to {HOST4.proxy} " not in rules(),
             "the rule follows",
         )
-        waitUntil(lambda: self.asker(server, HOST4, timeout=1) == SECOND_PROXY4, 15, "flows follow")
+        waitUntil(
+            lambda: self.asker(server, HOST4, timeout=1) == SECOND_PROXY4, PATIENCE, "flows follow"
+        )
         # Only the DNS relay asked for the name.
         self.assertTrue(all(seen.ports[1] == 53 for seen in witness.to(DNS4)))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from tests.e2e.case import engines
-from tests.e2e.lab.process import Child, run, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, run, waitUntil
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import Server
 from tests.e2e.lab.topology import FAMILIES, Family
@@ -105,7 +105,7 @@ class ClientChecks(RulesCase):
                 with self.allBy(name, self.asked):
                     child = Child(self.lab.app.argv(argv), self.directory / "chromium.log")
                     self.addCleanup(child.stop)
-                    waitUntil(partial(len, server.heard), 20, "a datagram")
+                    waitUntil(partial(len, server.heard), PATIENCE, "a datagram")
                     child.stop()
                 first, source = server.heard[0]
                 # An Initial packet of QUIC, version 1 or 2, in a datagram of full size.

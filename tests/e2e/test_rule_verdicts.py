@@ -12,7 +12,7 @@ from tests.e2e.case import engines
 from tests.e2e.lab import cell, nameserver, udp
 from tests.e2e.lab.cell import Running
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, Family
 from tests.e2e.rules_case import HTTP, NOBODY, OFFICE, USUAL, RulesCase, addressOf
 from tests.e2e.test_flow_rules import OUTSIDE
@@ -147,7 +147,7 @@ class VerdictChecks(RulesCase):
         """Have the configuration read again, and wait for what the log says then."""
         before = daemon.log().count(sentence)
         daemon.send(signal.SIGHUP)
-        waitUntil(lambda: daemon.log().count(sentence) > before, 5, sentence)
+        waitUntil(lambda: daemon.log().count(sentence) > before, PATIENCE, sentence)
 
     def test_list(self) -> None:
         """

@@ -8,7 +8,7 @@ import time
 
 from tests.e2e.case import TunnelCase, engines, enginesAndFamilies
 from tests.e2e.lab.packets import inject, syn
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import IPV4, TUN_NAME
 from tests.e2e.lab.udp import mirror
@@ -154,7 +154,7 @@ class ForwardedChecks(TunnelCase):
         for number, host in enumerate(hosts):
             self.comes((host, own.port), 30000 + number)
         self.comes((IPV4.world, world.port), 31000)
-        waitUntil(lambda: "31000" in daemon.log(), 5, "all of them were judged")
+        waitUntil(lambda: "31000" in daemon.log(), PATIENCE, "all of them were judged")
         self.assertEqual(world.result(), IPV4.proxyOutside)
         self.assertTrue(own.results.empty())
         lines = {line for line in daemon.log().splitlines() if ": reject (rule " in line}

@@ -13,7 +13,7 @@ from nanotun.flow import Endpoint
 from tests.e2e.case import LabCase
 from tests.e2e.lab import badproxy, cell, udp
 from tests.e2e.lab.cell import Done, Running, Terminal, nanotun
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
 
@@ -177,7 +177,7 @@ class CarryTests(RunCase):
         self.lab.app.ip(f"route add {IPV4.world}/32 via {IPV4.proxy}")
         self.lab.proxy.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
         local = self.launch(["microsocks", "-i", "127.0.0.1", "-p", "1080"])
-        waitUntil(lambda: self.lab.app.listening(1080), 10, "microsocks listens")
+        waitUntil(lambda: self.lab.app.listening(1080), PATIENCE, "microsocks listens")
         url = IPV4.url(web.port, "/bytes/100")
         done = self.call("curl", "-qsS", url, proxy="socks5://127.0.0.1")
         self.assertEqual((done.status, len(done.out)), (0, 100), done.err)
@@ -228,7 +228,7 @@ class TraceTests(RunCase):
         )  # fmt: skip
         pid = int(running.line())
         running.send(signal.SIGKILL)
-        waitUntil(lambda: not cell.alive(pid), 5, "the command ends")
+        waitUntil(lambda: not cell.alive(pid), PATIENCE, "the command ends")
         cell.waitForNobody(str(self.directory))
         self.assertEqual(cell.traces(self.lab.app), before)
         seen = (self.directory / "traces").read_text()

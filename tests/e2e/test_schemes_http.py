@@ -16,7 +16,7 @@ from tests.e2e.case import engines
 from tests.e2e.lab import curl, tlsfront
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.httpproxies import TINYPROXY_PASSWORD, Squid, Tinyproxy
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import USER
 from tests.e2e.lab.tlsfront import WRONG_NAMES, Certificate, Stunnel
 from tests.e2e.lab.topology import IPV4, IPV6
@@ -176,7 +176,7 @@ class ResetChecks(HttpServers):
 
         def serve(proxy: ssl.SSLSocket) -> None:
             proxy.sendall(bytes(UNREAD))
-            waitUntil(lambda: unacknowledged(proxy) == 0, 5, "the daemon has all of it")
+            waitUntil(lambda: unacknowledged(proxy) == 0, PATIENCE, "the daemon has all of it")
             reset(proxy)
 
         daemon, flow = self._through(serve)
@@ -261,7 +261,9 @@ class StopChecks(HttpServers):
             self.assertGreaterEqual(daemon.fds(), before + OPEN_FLOWS)
             for flow in flows:
                 end(flow)
-            waitUntil(lambda: daemon.fds() <= before + SPARE_FDS, 10, f"fds after {end.__name__}")
+            waitUntil(
+                lambda: daemon.fds() <= before + SPARE_FDS, PATIENCE, f"fds after {end.__name__}"
+            )
         self.assertEndsWell(daemon)
 
     def _busy(self) -> Daemon:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.e2e.lab.badsocks import LogIns
 from tests.e2e.lab.console import say
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.script import EXAMPLES, example
 from tests.e2e.lab.topology import IPV4, IPV6
 from tests.e2e.test_owners import tellPeer
@@ -139,7 +139,7 @@ class ExampleTests(ScriptCase):
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         table = Path(f"/proc/{process.pid}/net/unix")
-        waitUntil(lambda: "@nanotun-ask" in table.read_text(), 10, "somebody to ask")
+        waitUntil(lambda: "@nanotun-ask" in table.read_text(), PATIENCE, "somebody to ask")
         return process
 
     def read(self, process: subprocess.Popen[bytes], count: int) -> str:

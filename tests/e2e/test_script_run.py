@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.e2e.case import engines
 from tests.e2e.lab import udp
 from tests.e2e.lab.cell import Done, Running
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.script import Folder, example
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
@@ -260,7 +260,7 @@ class TroubleTests(ScriptRunCase):
         running = self.running("def flow(flow): pass\n", proxy=dante.url())
         child = childOf(running.pid)
         os.kill(child, signal.SIGKILL)
-        waitUntil(lambda: self.ended(child), 5, "the script's process ends")
+        waitUntil(lambda: self.ended(child), PATIENCE, "the script's process ends")
         line = f"curl -qs {IPV4.url(web.port, '/bytes/7')}; echo $?\n"
         done = running.done(line * 2)
         self.assertEqual(done.out, "7\n7\n")
@@ -285,7 +285,7 @@ class TroubleTests(ScriptRunCase):
         running = self.running(text, "--script-error", "rules", proxy=proxy)
         child = childOf(running.pid)
         os.kill(child, signal.SIGKILL)
-        waitUntil(lambda: self.ended(child), 5, "the script's process ends")
+        waitUntil(lambda: self.ended(child), PATIENCE, "the script's process ends")
         done = running.done(f"curl -qs {IPV4.url(web.port, '/bytes/7')} | wc -c\n")
         self.assertEqual(done.out.strip(), "7")
         self.assertIn("; the rules decide from now on (scriptError).", done.err)
@@ -307,11 +307,11 @@ class TroubleTests(ScriptRunCase):
         """When nanotun itself is killed, the script's process ends after the script's stop."""
         folder = self.folder(OWNER)
         running = self.start("sleep", "50", options=self.flags(folder.write(BY_PORT)))
-        waitUntil(lambda: folder.lines() == [f"start {OWNER}"], 10, "the script has started")
+        waitUntil(lambda: folder.lines() == [f"start {OWNER}"], PATIENCE, "the script has started")
         child = childOf(running.pid)
         running.send(signal.SIGKILL)
         running.done()
-        waitUntil(lambda: gone(child), 10, "the script's process ends")
+        waitUntil(lambda: gone(child), PATIENCE, "the script's process ends")
         self.assertEqual(folder.lines()[-1], "stop")
 
     def test_signals(self) -> None:

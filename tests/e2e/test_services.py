@@ -30,7 +30,7 @@ from tests.e2e.lab.daemon import (
     writeConfig,
 )
 from tests.e2e.lab.host import HOST4
-from tests.e2e.lab.process import PROJECT_ROOT, Child, waitUntil
+from tests.e2e.lab.process import PATIENCE, PROJECT_ROOT, Child, waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, TUN_NAME
 from tests.e2e.routes_case import RoutesCase
 from tests.e2e.test_daemon import NOWHERE
@@ -131,7 +131,7 @@ class InitScriptTests(LabCase):
         """After kill -9 the status says so, and the next start is an ordinary one."""
         self.script("start")
         os.kill(int(self.pidfile.read_text()), signal.SIGKILL)
-        waitUntil(lambda: TUN_NAME not in self.lab.app.interfaces(), 5, "the device goes")
+        waitUntil(lambda: TUN_NAME not in self.lab.app.interfaces(), PATIENCE, "the device goes")
         self.assertEqual(self.script("status")[0], 1)
         # Another program has the pid by now.
         self.pidfile.write_text(str(os.getpid()))
@@ -276,7 +276,7 @@ class NotifyTests(LabCase):
         waitUntil(partial(answers, self.lab.app, IPV4), START_SECONDS, "the gateway answers")
         waitUntil(
             lambda: "systemd does not hear nanotun" in collectLogs(self.directory / "daemon"),
-            5,
+            PATIENCE,
             "a warning",
         )
 
@@ -374,7 +374,7 @@ class RoutesCapabilityTests(RoutesCase):
             argv = [*prefix, str(program), f"TCP4-LISTEN:{port},fork,reuseaddr", "EXEC:/bin/cat"]
             server = Child(self.lab.host.argv(argv), self.directory / f"ssh-{port}.log")
             self.addCleanup(server.stop)
-            waitUntil(partial(self.lab.host.listening, port), 5, "the server listens")
+            waitUntil(partial(self.lab.host.listening, port), PATIENCE, "the server listens")
             session = self.lab.world.connect((HOST4.app, port), 3)
             self.addCleanup(session.close)
             sessions.append(session)
@@ -460,7 +460,7 @@ class LogTests(TunnelCase):
         logs.rmdir()
         time.sleep(1.1)  # logfile.CHECK
         self.connectError(80)
-        waitUntil(lambda: list(logs.glob("*.log")), 5, "there are logs again")
+        waitUntil(lambda: list(logs.glob("*.log")), PATIENCE, "there are logs again")
         self.assertEndsWell(daemon)
 
     def test_stalledTerminal(self) -> None:

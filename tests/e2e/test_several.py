@@ -13,7 +13,7 @@ import time
 from tests.e2e.case import TunnelCase, engines
 from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import CONNECT_SECONDS, Daemon
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Microsocks, Proxy
 from tests.e2e.lab.udp import echo
 
@@ -126,10 +126,10 @@ class SeveralChecks(TunnelCase):
 
         self.assertEqual(health(), ("up", ""))
         first.stop()
-        waitUntil(lambda: health()[0] == "down", 3, "status says that it is down")
+        waitUntil(lambda: health()[0] == "down", PATIENCE, "status says that it is down")
         self.assertIn("cannot be reached", health()[1])
         self.microsocks()
-        waitUntil(lambda: health() == ("up", ""), 3, "status says that it is back")
+        waitUntil(lambda: health() == ("up", ""), PATIENCE, "status says that it is back")
 
 
 engines(globals(), SeveralChecks)

@@ -12,7 +12,7 @@ import time
 
 from tests.e2e.case import engines
 from tests.e2e.lab import curl, nameserver
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, Family
 from tests.e2e.rules_case import HTTP, HTTPS, NOBODY, SHARED, RulesCase, addressOf
 
@@ -122,7 +122,7 @@ class SniffingChecks(RulesCase):
         before = daemon.fds()
         for _ in range(50):
             self.lab.app.connect(address).close()
-        waitUntil(lambda: daemon.fds() <= before, 10, "the flows are over")
+        waitUntil(lambda: daemon.fds() <= before, PATIENCE, "the flows are over")
         silent = [self.lab.app.connect(address) for _ in range(50)]
         self.assertEndsWell(daemon)
         for sock in silent:

@@ -22,7 +22,7 @@ from tests.e2e.lab.host import (
     Witness,
 )
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.servers import Peer
 from tests.e2e.routes_case import FAMILIES
 
@@ -55,7 +55,7 @@ class FlushTests(EndingCase):
         flows = [self.lab.host.connect((family.world, peer.port), 5) for family in FAMILIES]
         for _ in range(TIMES):
             self.lab.host.run(["sh", "-c", "; ".join(FLUSH)])
-            waitUntil(lambda: self.rules() == whole, 10, "the rules are back")
+            waitUntil(lambda: self.rules() == whole, PATIENCE, "the rules are back")
         for flow in flows:
             self.addCleanup(flow.close)
             flow.sendall(b"alive")
@@ -73,7 +73,7 @@ class FlushTests(EndingCase):
             self.senders.wait(20)
             waitUntil(
                 lambda: "nanotun-switch" in self.lab.host.run(["nft", "list", "tables"]).stdout,
-                10,
+                PATIENCE,
                 "the table is back",
             )
         self.assertClosed()
@@ -86,7 +86,7 @@ class FlushTests(EndingCase):
         self.lab.host.ip("link set nano0 down")
         self.assertClosed()
         self.lab.host.ip("link set nano0 up")
-        waitUntil(lambda: "default" in self.table(), 10, "the route is back")
+        waitUntil(lambda: "default" in self.table(), PATIENCE, "the route is back")
         self.assertThroughProxy(self.server)
         self.assertClosed()
         daemon.stop()
@@ -121,10 +121,12 @@ class FlushTests(EndingCase):
             (HOST6.world, 0x80000),
         ):
             send(self.lab.host, address, 7777, mark=mark)
-        waitUntil(lambda: len(seen.to("100.99.1.1", "fd7a:115c:a1e0::5")) == 2, 5, "they left")
+        waitUntil(
+            lambda: len(seen.to("100.99.1.1", "fd7a:115c:a1e0::5")) == 2, PATIENCE, "they left"
+        )
         waitUntil(
             lambda: sum(each.ports[1] == 7777 for each in self.watched.to(*WORLD)) == 2,
-            5,
+            PATIENCE,
             "Tailscale's own packets left",
         )
         self.assertEqual([each for each in self.leaked() if each.ports[1] != 7777], [])

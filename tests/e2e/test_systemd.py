@@ -19,7 +19,7 @@ from tests.e2e.endings_case import Senders, echo
 from tests.e2e.lab.daemon import twistd
 from tests.e2e.lab.host import HOST4, HOST6, UPLINK, Seen, Witness
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import PROJECT_ROOT, waitUntil
+from tests.e2e.lab.process import PATIENCE, PROJECT_ROOT, waitUntil
 from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.systemd import Systemd, missing
 
@@ -156,8 +156,8 @@ class UnitTests(UnitCase):
         self.assertEqual(self.systemctl("start"), 0, self.machine.console())
         for number, times in ((signal.SIGSTOP, "1"), (signal.SIGKILL, "2")):
             self.kill(number)
-            waitUntil(partial(self.restarted, times), 15, "a restart")
-            waitUntil(self.carries, 15, "the gateway answers")
+            waitUntil(partial(self.restarted, times), PATIENCE, "a restart")
+            waitUntil(self.carries, PATIENCE, "the gateway answers")
         self.assertEqual(self.systemctl("stop"), 0)
 
     def connect(self) -> None:
@@ -184,7 +184,7 @@ class UnitTests(UnitCase):
         self.assertEqual(self.systemctl("start"), 0, self.log())
         self.assertIn("NANOTUN_", self.machine.run("iptables-save")[1])
         self.kill(signal.SIGKILL)
-        waitUntil(partial(self.restarted, "1"), 15, "a restart")
+        waitUntil(partial(self.restarted, "1"), PATIENCE, "a restart")
         self.assertEqual(self.systemctl("stop"), 0)
         for tables in ("iptables-save", "ip6tables-save"):
             self.assertNotIn("NANOTUN_", self.machine.run(tables)[1])
@@ -200,8 +200,8 @@ class UnitTests(UnitCase):
         changed = self.state()
         self.assertNotEqual(changed, before)
         self.kill(signal.SIGKILL)
-        waitUntil(partial(self.restarted, "1"), 15, "a restart")
-        waitUntil(lambda: self.state() == changed, 15, "the routes are there again")
+        waitUntil(partial(self.restarted, "1"), PATIENCE, "a restart")
+        waitUntil(lambda: self.state() == changed, PATIENCE, "the routes are there again")
         self.assertEqual(self.systemctl("stop"), 0)
         self.assertEqual(self.state(), before)
         # Now nothing restarts it, and only the kill switch is left.
@@ -212,7 +212,7 @@ class UnitTests(UnitCase):
             self.assertEqual(self.systemctl("start"), 0, self.machine.console())
             self.kill(signal.SIGKILL)
             waitUntil(
-                lambda: self.machine.show("nanotun", "ActiveState") == "failed", 10, "its end"
+                lambda: self.machine.show("nanotun", "ActiveState") == "failed", PATIENCE, "its end"
             )
             self.assertEqual(self.state() != before, left)
             self.machine.run("sed", "-i", "/^killSwitch/d", "/etc/nanotun.yaml")
@@ -228,7 +228,7 @@ class UnitTests(UnitCase):
         self.machine.run("sh", "-c", "echo 'mtuu: 5' >>/etc/nanotun.yaml")
         self.assertNotEqual(self.systemctl("start"), 0)
         waitUntil(
-            lambda: self.machine.show("nanotun", "ActiveState") == "failed", 30, "it gives up"
+            lambda: self.machine.show("nanotun", "ActiveState") == "failed", PATIENCE, "it gives up"
         )
         self.assertEqual(self.machine.show("nanotun", "NRestarts"), "5")
 
@@ -272,7 +272,7 @@ class SwitchTests(UnitCase):
         line = f"printf '[Service]\\nEnvironment=\"{environment}\"\\n' >>{LATER}"
         self.assertEqual(self.machine.run("sh", "-c", line)[0], 0)
         self.machine.run("systemctl", "daemon-reload")
-        waitUntil(lambda: "local fe80::" in self.state(), 10, "the link has its own address")
+        waitUntil(lambda: "local fe80::" in self.state(), PATIENCE, "the link has its own address")
         self.before = self.state()
         self.assertEqual(self.systemctl("start"), 0, self.machine.console())
         self.witness = Witness(self.space)
@@ -321,16 +321,16 @@ class SwitchTests(UnitCase):
         for number, times in ((signal.SIGSTOP, "1"), (signal.SIGKILL, "2")):
             self.kill(number)
             self.assertClosed()
-            waitUntil(partial(self.restarted, times), 15, "a restart")
-            waitUntil(self.carries, 15, "the gateway answers")
+            waitUntil(partial(self.restarted, times), PATIENCE, "a restart")
+            waitUntil(self.carries, PATIENCE, "the gateway answers")
             self.assertClosed()
 
     def test_deviceDeleted(self) -> None:
         """It stays closed when somebody deletes the device, and systemd brings that back."""
         self.assertEqual(self.machine.run("ip", "link", "del", "nano0")[0], 0)
         self.assertClosed()
-        waitUntil(partial(self.restarted, "1"), 15, "a restart")
-        waitUntil(self.carries, 15, "the gateway answers")
+        waitUntil(partial(self.restarted, "1"), PATIENCE, "a restart")
+        waitUntil(self.carries, PATIENCE, "the gateway answers")
         self.assertClosed()
 
     def test_hangs(self) -> None:
@@ -365,11 +365,11 @@ class SwitchTests(UnitCase):
         )
         # The first redirection makes run() return.
         self.machine.run("sh", "-c", f"exec </dev/null >/dev/null 2>&1; ({talk}) &")
-        waitUntil(lambda: ticks, 5, "the connection")
+        waitUntil(lambda: ticks, PATIENCE, "the connection")
         for action in ("start", "restart", "stop"):
             self.assertEqual(self.systemctl(action), 0, self.log())
             ticks.clear()
-            waitUntil(lambda: len(ticks) > 3, 5, f"the connection after {action}")
+            waitUntil(lambda: len(ticks) > 3, PATIENCE, f"the connection after {action}")
 
     def test_shutdown(self) -> None:
         """It stays closed until the end when the machine goes down."""

@@ -16,7 +16,7 @@ import time
 from nanotun.flow import Endpoint
 from tests.e2e.case import TunnelCase, enginesAndFamilies
 from tests.e2e.lab.daemon import CONNECT_SECONDS
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.topology import MARK
 from tests.e2e.schemes import SAID
 
@@ -174,7 +174,7 @@ class ResetChecks(TunnelCase):
             connection.sendall(bytes(UNREAD))
             if ends:
                 connection.shutdown(socket.SHUT_WR)
-            waitUntil(lambda: unacknowledged(connection) == 0, 5, "the daemon has all of it")
+            waitUntil(lambda: unacknowledged(connection) == 0, PATIENCE, "the daemon has all of it")
             reset(connection)
 
         peer = self.peer(serve)

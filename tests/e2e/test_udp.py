@@ -12,7 +12,7 @@ from nanotun.flow import Endpoint
 from tests.e2e.case import TunnelCase, engines, enginesAndFamilies
 from tests.e2e.lab import pattern, udp
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4
@@ -84,7 +84,7 @@ class CarryChecks(TunnelCase):
         app.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1200)
         sent = pattern.block()[:12_500]
         app.send(sent)
-        waitUntil(lambda: len(server.heard) == 11, 5, "11 datagrams arrive")
+        waitUntil(lambda: len(server.heard) == 11, PATIENCE, "11 datagrams arrive")
         self.assertEqual({len(payload) for payload, _ in server.heard}, {1200, 500})
         self.assertTrue(b"".join(payload for payload, _ in server.heard) == sent)
 
@@ -113,7 +113,9 @@ class ClosedPortChecks(TunnelCase):
             app.send(b"hello")
             app.recv(100)
         closed = Endpoint(self.family.world, 9)
-        waitUntil(lambda: any(str(closed) in line for line in self._told(daemon)), 2, "a line")
+        waitUntil(
+            lambda: any(str(closed) in line for line in self._told(daemon)), PATIENCE, "a line"
+        )
         self.assertEndsWell(daemon)
 
     def test_several(self) -> None:
@@ -131,7 +133,7 @@ class ClosedPortChecks(TunnelCase):
                 app.sendto(b"who am I", (self.family.world, mirror.port))
                 seen.add(app.recvfrom(1000)[0])
         self.assertEqual(len(seen), 1)
-        waitUntil(lambda: bool(self._told(daemon)), 2, "a line about a closed port")
+        waitUntil(lambda: bool(self._told(daemon)), PATIENCE, "a line about a closed port")
         self.assertEndsWell(daemon)
 
 
@@ -279,7 +281,7 @@ class StopChecks(TunnelCase):
                 app.send(b"once more")
             self.assertEqual(len(proxy.live), 100)
             self.assertEndsWell(daemon, number)
-            waitUntil(lambda: not proxy.live, 3, "the proxy hears of the end")
+            waitUntil(lambda: not proxy.live, PATIENCE, "the proxy hears of the end")
             for app in apps:
                 app.close()
 

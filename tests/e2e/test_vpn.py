@@ -13,7 +13,7 @@ from tests.e2e.case import engines
 from tests.e2e.lab import curl
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.host import HOST4, HOST6, UPLINK
-from tests.e2e.lab.process import Child, LabError, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, LabError, waitUntil
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import Family
 from tests.e2e.lab.vpn import CLIENT4, DEVICE, MARK, MASQUERADE, PORT, SERVER4, Vpn
@@ -100,7 +100,7 @@ class VpnCase(RoutesCase):
         argv = self.lab.host.argv(["sh", "-c", loop, "sh", *urls])
         child = Child(argv, self.directory / f"peers-{self.id()}.log")
         self.addCleanup(child.stop)
-        waitUntil(lambda: child.output(), 5, "an app asks")
+        waitUntil(lambda: child.output(), PATIENCE, "an app asks")
         change()
         self.assertCarries()
         child.stop(9)
@@ -284,9 +284,9 @@ class VpnTests(VpnCase):
             )
             self.addCleanup(client.stop)
             if first:
-                waitUntil(lambda: self.inside() == CLIENT4, 20, "the VPN is up")
+                waitUntil(lambda: self.inside() == CLIENT4, PATIENCE, "the VPN is up")
                 daemon = self.start()
-            waitUntil(lambda: self.inside() == CLIENT4, 20, "the VPN's network is reached")
+            waitUntil(lambda: self.inside() == CLIENT4, PATIENCE, "the VPN's network is reached")
             self.assertEqual(self.asker(self.server, HOST4), HOST4.proxyOutside)
             client.stop()
             daemon.stop()

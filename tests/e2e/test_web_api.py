@@ -19,7 +19,7 @@ from tests.e2e.case import TunnelCase
 from tests.e2e.lab import nameserver
 from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import Daemon
-from tests.e2e.lab.process import run, waitUntil
+from tests.e2e.lab.process import PATIENCE, run, waitUntil
 from tests.e2e.lab.topology import IPV4
 from tests.openapi import answerOf, schemaOf, wrongIn
 
@@ -118,7 +118,7 @@ class WebApiTests(TunnelCase):
             (flow,) = self.get("flows")["flows"]
             return flow["process"] is not None
 
-        waitUntil(found, 10, "the program of the flow is known")
+        waitUntil(found, PATIENCE, "the program of the flow is known")
         (flow,) = self.get("flows")["flows"]
         self.assertEqual((flow["up"], flow["down"], flow["state"]), (BYTES, BYTES, "open"))
         self.assertEqual(flow["process"]["pid"], os.getpid())

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tests.e2e.lab.console import nanotun
 from tests.e2e.lab.daemon import Daemon, environment
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import Child, LabError, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, LabError, waitUntil
 
 _FIELDS = (
     "frame.comment",
@@ -57,7 +57,7 @@ class NanotunCapture:
         try:
             waitUntil(
                 lambda: "Capturing" in self.output() or self._child.status() is not None,
-                10,
+                PATIENCE,
                 "it captures",
             )
             if self._child.status() is not None:

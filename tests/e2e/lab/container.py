@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.e2e.lab.host import UPLINK, HostLab
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import Child, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, waitUntil
 from tests.e2e.lab.proxies import Microsocks
 
 BRIDGE = "docker0"
@@ -136,7 +136,7 @@ class Helper:
             host.argv(["socat", f"{listen},fork,reuseaddr", f"{there}:{PROXY_PORT}"]),
             directory / f"helper-{number}.log",
         )
-        waitUntil(lambda: host.listening(port), 10, "the helper listens")
+        waitUntil(lambda: host.listening(port), PATIENCE, "the helper listens")
 
     def stop(self) -> None:
         """End it; may be called twice."""

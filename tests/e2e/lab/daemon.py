@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import PROJECT_ROOT, Child, LabError, waitUntil
+from tests.e2e.lab.process import PATIENCE, PROJECT_ROOT, Child, LabError, waitUntil
 from tests.e2e.lab.topology import FAMILIES, TUN_NAME, Family
 
 START_SECONDS = 20.0
@@ -228,7 +228,9 @@ class BackgroundDaemon:
             raise LabError(f"twistd ended with status {status}\n{collectLogs(directory)}")
         try:
             waitUntil(
-                lambda: self.pidfile.exists() and self.pidfile.read_text(), 5, "there is a pidfile"
+                lambda: self.pidfile.exists() and self.pidfile.read_text(),
+                PATIENCE,
+                "there is a pidfile",
             )
             self.pid = int(self.pidfile.read_text())
             waitUntil(
@@ -257,7 +259,7 @@ class BackgroundDaemon:
         """
         started = time.monotonic()
         os.kill(self.pid, number)
-        waitUntil(lambda: not self.running(), 10, "the daemon ends")
+        waitUntil(lambda: not self.running(), PATIENCE, "the daemon ends")
         return time.monotonic() - started
 
     def kill(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import Child, run, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, run, waitUntil
 
 PROGRAM = "/lib/systemd/systemd-networkd"
 
@@ -64,7 +64,9 @@ class Networkd:
         script = ["sh", "-ec", _SCRIPT, "sh", str(self._run), PROGRAM]
         argv = ["env", "SYSTEMD_LOG_LEVEL=debug", "unshare", "--mount", *script]
         child = self._child = Child(self._namespace.argv(argv), log)
-        waitUntil(lambda: "Routes set" in child.output(), 15, "systemd-networkd has set its routes")
+        waitUntil(
+            lambda: "Routes set" in child.output(), PATIENCE, "systemd-networkd has set its routes"
+        )
 
     def reconfigure(self, *links: str) -> None:
         """

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import LabError, waitUntil
+from tests.e2e.lab.process import PATIENCE, LabError, waitUntil
 from tests.e2e.lab.servers import Server
 from tests.e2e.lab.topology import IPV4, IPV6, Family
 
@@ -112,7 +112,7 @@ class Dante(Proxy):
         super().stop()
         # Its children accept connections for a moment yet, and answer none.
         with contextlib.suppress(LabError):
-            waitUntil(lambda: not self._namespace.listening(self.port), 5, "nobody listens")
+            waitUntil(lambda: not self._namespace.listening(self.port), PATIENCE, "nobody listens")
 
     def connects(self) -> list[str]:
         """The log's lines about connections that it opened."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import Child, LabError, run, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, LabError, run, waitUntil
 
 PROGRAM = "/lib/systemd/systemd"
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -173,7 +173,7 @@ class Systemd:
         """End the machine."""
         self._child.stop(signal.SIGKILL)
         with contextlib.suppress(LabError):
-            waitUntil(self._removeCgroups, 5, "its cgroups are empty")
+            waitUntil(self._removeCgroups, PATIENCE, "its cgroups are empty")
 
     def _removeCgroups(self) -> bool:
         for folder, _, _ in os.walk(self._cgroup, topdown=False):

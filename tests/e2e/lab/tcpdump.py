@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import Child, LabError, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, LabError, waitUntil
 
 SETTLE_SECONDS = 0.3
 """Seconds for a sent packet to be written down."""
@@ -30,7 +30,7 @@ def _start(namespace: Namespace, argv: list[str], log: Path) -> Child:
     try:
         waitUntil(
             lambda: "listening on" in child.output() or child.status() is not None,
-            10,
+            PATIENCE,
             "tcpdump listens",
         )
         if child.status() is not None:

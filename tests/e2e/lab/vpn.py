@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.e2e.lab.host import GATEWAY4, GATEWAY6, HostLab
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import PROJECT_ROOT, Child, waitUntil
+from tests.e2e.lab.process import PATIENCE, PROJECT_ROOT, Child, waitUntil
 from tests.e2e.lab.topology import Family
 from tests.e2e.lab.udp import familyOf
 
@@ -122,7 +122,7 @@ class Vpn:
         child = Child(space.argv(["env", f"PYTHONPATH={PROJECT_ROOT}", *module, str(mark)]), log)
         waitUntil(
             lambda: space.run(["ip", "link", "show", DEVICE], check=False).returncode == 0,
-            10,
+            PATIENCE,
             "the VPN has its device",
         )
         space.ip(
