@@ -17,13 +17,13 @@ from tests.e2e import schemes
 from tests.e2e.lab import badproxy
 from tests.e2e.lab.badproxy import SOCKS4
 from tests.e2e.lab.badsocks import HANG_SECONDS, Handler
-from tests.e2e.lab.daemon import CONNECT_SECONDS
+from tests.e2e.lab.daemon import SHORT, SHORT_SECONDS
 from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.topology import IPV4
 from tests.e2e.schemes import SAID
 
-DEADLINE = CONNECT_SECONDS + 1.6
-"""Seconds: the daemon's own deadline, plus what a busy machine needs for a retransmitted SYN."""
+DEADLINE = SHORT_SECONDS + 10.0
+"""Seconds: the daemon's own deadline, plus what a busy machine needs.  A proxy hangs longer."""
 
 SECRET = "geheim-4711"
 
@@ -79,8 +79,8 @@ class BadCase(schemes.ProgramsCase):
     def troubles(self, url: str, words: str) -> list[str]:
         """What went wrong with a proxy that must be reported with C{words}."""
         # A daemon for each, because a daemon does not repeat a message for a while.
-        daemon = self.daemon(proxy=url)
-        number, seconds = self.connectError(80, timeout=DEADLINE + 5)
+        daemon = self.daemon(proxy=url, connectTimeout=SHORT)
+        number, seconds = self.connectError(80)
         troubles = []
         if number != errno.ECONNREFUSED or seconds > DEADLINE:
             troubles.append(f"{os.strerror(number)} after {seconds:.1f} s")
@@ -143,7 +143,7 @@ class BadChecks(BadCase):
             self.handler = badproxy.answers(dialect, grant[:length], closes=True)
             number, seconds = self.connectError(80)
             self.assertEqual((length, number), (length, errno.ECONNREFUSED))
-            self.assertLess(seconds, schemes.PROMPT_SECONDS)
+            self.assertLess(seconds, schemes.BEFORE_THE_DEADLINE)
         peer = self.peer(echo)
         self.handler = badproxy.works(dialect, self.lab.proxy, grant)
         self.echoes(peer.port, b"")
@@ -173,10 +173,10 @@ class BadChecks(BadCase):
             self.handler = badproxy.answers(dialect, reply, closes=True)
             began = time.monotonic()
             try:
-                self.lab.app.connect((IPV4.world, 80), DEADLINE).close()
+                self.lab.app.connect((IPV4.world, 80)).close()
             except OSError as error:
                 self.assertEqual(error.errno, errno.ECONNREFUSED, reply)
-            self.assertLess(time.monotonic() - began, schemes.PROMPT_SECONDS, reply)
+            self.assertLess(time.monotonic() - began, schemes.BEFORE_THE_DEADLINE, reply)
         peer = self.peer(echo)
         self.handler = badproxy.works(dialect, self.lab.proxy, grant)
         self.echoes(peer.port, b"")

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 from tests.e2e.lab.daemon import STOP_SECONDS, Daemon
 from tests.e2e.lab.nameserver import Unbound
 from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.process import PATIENCE
 from tests.e2e.lab.proxies import Dante
 from tests.e2e.lab.servers import Peer, WebServer
 from tests.e2e.lab.tlsfront import Certificate
@@ -42,8 +43,11 @@ PROGRAMS = (
     "unshare",
 )
 
-STOP_SLACK = 2.0
+STOP_SLACK = 10.0
 """Seconds by which a busy machine may delay the end of a process."""
+
+TRIES = 8
+"""How often L{LabCase.assertQuick} tries."""
 
 BUSY = 4
 """How much longer than on a quiet machine a test may take."""
@@ -96,6 +100,18 @@ class LabCase(SynchronousTestCase):
         signal.alarm(BUSY * self.seconds)
         self.addCleanup(signal.alarm, 0)
 
+    def assertQuick(self, attempt: Callable[[], object], seconds: float, what: object = "") -> None:
+        """
+        C{attempt} takes less time than that, once at least: a busy machine delays some attempts,
+        and what waits for something is never quick.
+        """
+        took: list[float] = []
+        while not took or took[-1] >= seconds:
+            self.assertLess(len(took), TRIES, f"{what} never in less than {seconds:g} s: {took}")
+            began = time.monotonic()
+            attempt()
+            took.append(time.monotonic() - began)
+
     def webServer(self) -> WebServer:
         """Start a web server in the world."""
         server = WebServer(self.lab.world, self.directory)
@@ -112,7 +128,7 @@ class LabCase(SynchronousTestCase):
         self,
         handler: Callable[[socket.socket], object],
         namespace: Namespace | None = None,
-        timeout: float = 20.0,
+        timeout: float = PATIENCE,
         port: int = 0,
     ) -> Peer:
         """Start a server that calls C{handler}, in the world by default."""
@@ -216,13 +232,13 @@ class TunnelCase(LabCase):
             self._tunnelDante = self.dante()
         return self.daemon(proxy=self._tunnelDante.url(), **settings)
 
-    def connect(self, port: int, timeout: float = 10.0) -> socket.socket:
+    def connect(self, port: int, timeout: float = PATIENCE) -> socket.socket:
         """A connection from the app to the world, through the tunnel."""
         sock = self.lab.app.connect((self.family.world, port), timeout)
         self.addCleanup(sock.close)
         return sock
 
-    def datagrams(self, port: int, host: str = "", timeout: float = 5.0) -> socket.socket:
+    def datagrams(self, port: int, host: str = "", timeout: float = PATIENCE) -> socket.socket:
         """A datagram socket in the app, connected to the world, through the tunnel."""
         host = host or self.family.world
         sock = self.lab.app.makeSocket(familyOf(host), socket.SOCK_DGRAM)
@@ -244,7 +260,9 @@ class TunnelCase(LabCase):
             self.assertTrue(data, f"an end before the last {left} bytes")
             left -= len(data)
 
-    def connectError(self, port: int, timeout: float = 10.0, mark: int = 0) -> tuple[int, float]:
+    def connectError(
+        self, port: int, timeout: float = PATIENCE, mark: int = 0
+    ) -> tuple[int, float]:
         """
         Connect from the app to the world, which must fail.
 

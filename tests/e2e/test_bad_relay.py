@@ -11,7 +11,8 @@ import time
 from nanotun.flow import Endpoint
 from tests.e2e.case import TunnelCase, engines
 from tests.e2e.lab import badudp, udp
-from tests.e2e.lab.daemon import CONNECT_SECONDS, Daemon
+from tests.e2e.lab.daemon import CONNECT_SECONDS, SHORT, SHORT_SECONDS, Daemon
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.topology import IPV4
 from tests.e2e.lab.udprelay import Manners, Relay
 from tests.e2e.schemes import SAID
@@ -35,21 +36,23 @@ STORM_DIALS = 12
 class BadRelayCase(TunnelCase):
     """What all tests need."""
 
-    def _daemon(self, manners: Manners, host: str = IPV4.proxy) -> tuple[Relay, Daemon]:
+    def _daemon(
+        self, manners: Manners, host: str = IPV4.proxy, **settings: object
+    ) -> tuple[Relay, Daemon]:
         proxy = self.socksRelay(manners)
-        return proxy, self.daemon(proxy=f"socks5://{host}:{proxy.port}")
+        return proxy, self.daemon(proxy=f"socks5://{host}:{proxy.port}", **settings)
 
     def _app(self) -> socket.socket:
         """A socket that accepts datagrams from every address."""
         app = self.lab.app.makeSocket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(app.close)
-        app.settimeout(5)
+        app.settimeout(PATIENCE)
         return app
 
     def _heard(self, app: socket.socket) -> set[tuple[bytes, udp.Address]]:
         """Everything that arrives until it is quiet."""
         heard = set()
-        app.settimeout(5)
+        app.settimeout(PATIENCE)
         while True:
             try:
                 heard.add(app.recvfrom(65536))
@@ -148,31 +151,28 @@ class BadAssociationChecks(BadRelayCase):
 
     def test_portZero(self) -> None:
         """Without a port there is no association: the app is refused, and the log says why."""
-        self._useless(badudp.SaysPortZero(), 1.0)
+        self._useless(badudp.SaysPortZero(), CONNECT_SECONDS / 2)
 
     def test_refused(self) -> None:
         """If the proxy does not support the command, the app is refused, and the log says why."""
-        self._useless(badudp.Refuses(), 1.0)
+        self._useless(badudp.Refuses(), CONNECT_SECONDS / 2)
 
     def test_silent(self) -> None:
         """If the proxy never answers, the app is refused at the deadline, and the log says why."""
-        self._useless(badudp.Silent(), CONNECT_SECONDS + 1)
+        self._useless(badudp.Silent(), SHORT_SECONDS + 10, connectTimeout=SHORT)
 
-    def _useless(self, manners: Manners, deadline: float) -> None:
-        proxy, daemon = self._daemon(manners)
+    def _useless(self, manners: Manners, deadline: float, **settings: object) -> None:
+        proxy, daemon = self._daemon(manners, IPV4.proxy, **settings)
         fds = daemon.fds()
-        app = self.datagrams(9000, timeout=deadline + 3)
+        app = self.datagrams(9000)
         before = len(daemon.log())
         started = time.monotonic()
         with self.assertRaises(ConnectionRefusedError):
             app.send(b"hello")
             app.recv(100)
         self.assertLess(time.monotonic() - started, deadline)
-        end = time.monotonic() + 2
-        while (proxy.live or daemon.fds() > fds) and time.monotonic() < end:
-            time.sleep(0.02)
-        self.assertIn(IPV4.proxy, daemon.log()[before:])
-        self.assertEqual((len(proxy.live), daemon.fds()), (0, fds), "something stays open")
+        waitUntil(lambda: not proxy.live and daemon.fds() <= fds, PATIENCE, "nothing stays open")
+        waitUntil(lambda: IPV4.proxy in daemon.log()[before:], PATIENCE, "the log says why")
         self.assertEndsWell(daemon)
 
 

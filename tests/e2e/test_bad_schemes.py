@@ -14,7 +14,7 @@ from tests.e2e.lab.badsocks import Handler
 from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.tlsfront import Stunnel
 from tests.e2e.lab.topology import IPV4
-from tests.e2e.schemes import PROMPT_SECONDS
+from tests.e2e.schemes import BEFORE_THE_DEADLINE
 
 BASIC = ('Basic realm="lab"',)
 DIGEST = ('Digest realm="lab", qop="auth", nonce="%d"',)
@@ -114,7 +114,7 @@ class HttpChecks(badschemes.BadChecks):
             self.handler = badproxy.answers(self.dialect, answer)
             number, seconds = self.connectError(80)
             self.assertEqual((head, errno.errorcode[number]), (head, errno.errorcode[expected]))
-            self.assertLess(seconds, PROMPT_SECONDS)
+            self.assertLess(seconds, BEFORE_THE_DEADLINE)
 
     def test_oddHeads(self) -> None:
         """A granted request has no body, whatever its head says, and odd heads are accepted."""
@@ -182,7 +182,7 @@ class HttpsChecks(HttpChecks):
         for length[0] in [*range(12), *range(12, 1600, 41), 1 << 20]:
             number, seconds = self.connectError(80)
             self.assertEqual((length[0], number), (length[0], errno.ECONNREFUSED))
-            self.assertLess(seconds, PROMPT_SECONDS, f"{length[0]} bytes")
+            self.assertLess(seconds, BEFORE_THE_DEADLINE, f"{length[0]} bytes")
         waitUntil(
             lambda: daemon.fds() <= before + badschemes.SPARE_FDS,
             PATIENCE,

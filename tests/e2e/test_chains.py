@@ -9,6 +9,7 @@ import time
 
 from tests.e2e.case import engines
 from tests.e2e.lab import tlsfront
+from tests.e2e.lab.daemon import CONNECT_SECONDS
 from tests.e2e.lab.httpproxies import Tinyproxy
 from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Microsocks
@@ -21,7 +22,7 @@ from tests.e2e.test_several import repeat
 
 UPLINK = "up0"
 
-AT_ONCE = 1.0
+AT_ONCE = CONNECT_SECONDS / 4
 """Seconds within which an app must learn that there is no UDP."""
 
 

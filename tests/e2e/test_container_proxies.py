@@ -29,7 +29,7 @@ from tests.e2e.routes_case import FAMILIES, RoutesCase
 PUBLISHED = 1090
 
 #: Seconds in which a container that was started again is found.
-FOUND = 10.0
+FOUND = 60.0
 
 _OUTSIDE = {HOST4: OUTSIDE[4], HOST6: OUTSIDE[6]}
 

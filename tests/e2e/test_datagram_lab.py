@@ -10,6 +10,7 @@ import socket
 from tests.e2e.case import LabCase
 from tests.e2e.lab import badudp, nameserver, toydns, udp, udprelay
 from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.process import PATIENCE
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, Family
 
@@ -26,7 +27,7 @@ class Associated:
         reply = self.control.recv(100)
         self.code = reply[1]
         self.sock = namespace.makeSocket(family.af, socket.SOCK_DGRAM)
-        self.sock.settimeout(3)
+        self.sock.settimeout(PATIENCE)
         if self.code == 0:
             self.relay, _ = udprelay.decodeAddress(reply[3:])
             self.sock.connect(self.relay)

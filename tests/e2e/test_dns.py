@@ -5,6 +5,7 @@ The DNS relay on the gateway, as kdig and dnsperf see it.
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from tests.e2e.case import TunnelCase, engines
 from tests.e2e.lab import nameserver, toydns, udp
@@ -16,7 +17,7 @@ from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, Family
 NOWHERE = f"socks5://{IPV4.proxy}:9"
 """No proxy at all: what works with this, works without one."""
 
-GIVE_UP_SECONDS = 15
+GIVE_UP_SECONDS = 30
 """Seconds within which a relay that gets no answer must say so."""
 
 
@@ -33,7 +34,7 @@ class DNSCase(TunnelCase):
         """Start a DNS server of our own."""
         return self.udpServer(handler, IPV4, host, nameserver.PORT)
 
-    def ask(self, *arguments: str, family: Family = IPV4, wait: int = 5) -> nameserver.Answer:
+    def ask(self, *arguments: str, family: Family = IPV4, wait: int = 30) -> nameserver.Answer:
         """Ask the gateway one question."""
         return ask(self.lab.app, family.gateway, *arguments, wait=wait)
 
@@ -179,9 +180,7 @@ class UpstreamChecks(DNSCase):
             self.assertEqual(self.ask("host.lab", "A", wait=10).data, ["10.1.2.3"])
         self.assertTrue(silent.heard, "the first server was not asked at all")
         before = len(silent.heard)
-        started = time.monotonic()
-        self.ask("host.lab", "A", wait=10)
-        self.assertLess(time.monotonic() - started, 1.4)
+        self.assertQuick(lambda: self.ask("host.lab", "A"), 1.4)
         self.assertEqual(len(silent.heard), before)
 
     def test_closedPort(self) -> None:
@@ -189,9 +188,8 @@ class UpstreamChecks(DNSCase):
         self.nameServer(IPV4.world)
         self.relayTo(IPV4.direct, IPV4.world, dnsCache=False)
         for transport in ("+notcp", "+tcp"):
-            started = time.monotonic()
-            self.assertEqual(self.ask(transport, "host.lab", "A", wait=10).data, ["10.1.2.3"])
-            self.assertLess(time.monotonic() - started, 2.5)
+            got = partial(self.ask, transport, "host.lab", "A")
+            self.assertQuick(lambda: self.assertEqual(got().data, ["10.1.2.3"]), 1.4)  # noqa: B023
 
     def test_none(self) -> None:
         """If no server answers, the client gets SERVFAIL, and the log names the servers."""
@@ -208,18 +206,16 @@ class UpstreamChecks(DNSCase):
         """An error without a question arrives at once."""
         self.toy(toydns.bare(1))
         self.relayTo(IPV4.world, dnsCache=False)
-        started = time.monotonic()
-        self.assertEqual(self.ask("host.lab", "A", wait=10).status, "FORMERR")
-        self.assertLess(time.monotonic() - started, 1.4)
+        ask = partial(self.ask, "host.lab", "A")
+        self.assertQuick(lambda: self.assertEqual(ask().status, "FORMERR"), 1.4)
 
     def test_errorOfFirst(self) -> None:
         """After an error without a question a second server is asked at once."""
         self.toy(toydns.bare(1), IPV4.direct)
         self.toy(toydns.honest)
         self.relayTo(IPV4.direct, IPV4.world, dnsCache=False)
-        started = time.monotonic()
-        self.assertEqual(self.ask("host.lab", "A", wait=10).data, ["10.1.2.3"])
-        self.assertLess(time.monotonic() - started, 1.4)
+        ask = partial(self.ask, "host.lab", "A")
+        self.assertQuick(lambda: self.assertEqual(ask().data, ["10.1.2.3"]), 1.4)
 
     def test_retransmission(self) -> None:
         """A client that asks again before the answer causes no second query to the server."""

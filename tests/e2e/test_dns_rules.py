@@ -26,7 +26,7 @@ from tests.e2e.test_run import RunCase
 PUBLIC = "9.9.9.9"
 """A server that is in nobody's own network."""
 
-FOLLOWED = 2.0
+FOLLOWED = 20.0
 """Seconds within which another hosts file counts."""
 
 PORTS = ("port 53 or port 853 or port 443",)

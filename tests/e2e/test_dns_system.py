@@ -29,7 +29,7 @@ shift 2
 exec "$@"
 """
 
-FOLLOWED = 3.0
+FOLLOWED = 20.0
 """Seconds within which another server is asked."""
 
 

@@ -21,7 +21,7 @@ from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import IPV4
 from tests.e2e.lab.udp import Address, UDPServer
 
-LIMIT = 15.0
+LIMIT = 60.0
 """Seconds for the whole examination, whatever hangs."""
 
 

@@ -99,7 +99,7 @@ class FakeNamesChecks(TunnelCase):
         sock = self.lab.app.makeSocket(socket.AF_INET, socket.SOCK_DGRAM)
         self.addCleanup(sock.close)
         sock.bind(("0.0.0.0", 0))
-        sock.settimeout(5)
+        sock.settimeout(PATIENCE)
         return sock
 
     def test_datagrams(self) -> None:

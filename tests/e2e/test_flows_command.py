@@ -30,7 +30,7 @@ LENGTH, RATE = 1 << 30, "1M"
 RESET = 56
 
 #: Seconds for what happens as soon as it is asked for.
-SOON = 20.0
+SOON = 60.0
 
 #: Seconds for curl to notice a reset: it slows itself down.
 LATE = 60.0

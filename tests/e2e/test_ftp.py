@@ -21,7 +21,7 @@ class FtpChecks(TunnelCase):
 
     def get(self, *options: str) -> str:
         """Fetch the file."""
-        return curl.get(self.lab.app, self.url, *options, timeout=5)
+        return curl.get(self.lab.app, self.url, *options)
 
     def test_passive(self) -> None:
         """Passive FTP works."""

@@ -12,7 +12,7 @@ from tests.e2e.case import GVisor, Simple
 from tests.e2e.lab import curl, toydns
 from tests.e2e.lab.host import DNS4, HOST4, HOST6, Witness
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import LabError
+from tests.e2e.lab.process import PATIENCE, LabError
 from tests.e2e.lab.servers import WebServer
 from tests.e2e.lab.topology import TUN_NAME, Family
 from tests.e2e.lab.udp import Address, UDPServer
@@ -78,17 +78,17 @@ class GatewayChecks(RoutesCase):
             echo = UDPServer(self.lab.world, family.world, sendBack, ECHO_PORT)
             self.addCleanup(echo.stop)
             with self.guest.makeSocket(family.af, socket.SOCK_DGRAM) as sock:
-                sock.settimeout(5)
+                sock.settimeout(PATIENCE)
                 sock.sendto(b"hello", (family.world, ECHO_PORT))
                 data, sender = sock.recvfrom(100)
                 self.assertEqual((data, sender[:2]), (b"hello", (family.world, ECHO_PORT)))
         for family in FAMILIES:
             # The answer is an ICMP error, so that nothing is waited for.
-            ping = ["ping", "-n", "-c", "1", "-W", "5", family.world]
+            ping = ["ping", "-n", "-c", "1", "-W", "30", family.world]
             began = time.monotonic()
             said = self.guest.run(ping, check=False).stdout
             self.assertRegex(said, "Packet filtered|Administratively prohibited")
-            self.assertLess(time.monotonic() - began, 4)
+            self.assertLess(time.monotonic() - began, 20)
         asked = self.guest.run(["kdig", "+short", "host.lab", "@1.1.1.1"]).stdout
         self.assertEqual(asked.strip(), toydns.RIGHT)
         for host in (METADATA, HOST4.gateway):
@@ -112,8 +112,8 @@ class GatewayChecks(RoutesCase):
         for family in FAMILIES:
             self.assertEqual(self.seen(family), family.app)
         began = time.monotonic()
-        self.assertRaises(OSError, self.guest.connect, (METADATA, 80), 5)
-        self.assertLess(time.monotonic() - began, 4)
+        self.assertRaises(OSError, self.guest.connect, (METADATA, 80), 30)
+        self.assertLess(time.monotonic() - began, 20)
         self.assertEqual(witness.to(METADATA), [])
 
     def test_byHand(self) -> None:
@@ -150,7 +150,7 @@ def sendBack(server: UDPServer, data: bytes, source: Address) -> None:
 def seenFrom(space: Namespace, web: WebServer, family: Family) -> str:
     """The address of a namespace as the world sees it; empty if it gets no answer."""
     try:
-        return curl.get(space, family.url(web.port, "/peer"), timeout=3)
+        return curl.get(space, family.url(web.port, "/peer"))
     except LabError:
         return ""
 

@@ -21,7 +21,7 @@ from tests.e2e.lab.udp import echo
 from tests.e2e.test_reload import echo as streamEcho
 
 #: Seconds until a flow that has ended is in the file, and more for a busy machine.
-WRITTEN = 15.0
+WRITTEN = 60.0
 
 #: Bytes of a download.
 LENGTH = 100_000

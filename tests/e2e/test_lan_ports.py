@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import time
 
 from tests.e2e.case import engines
 from tests.e2e.lab.daemon import Daemon, writeConfig
@@ -50,33 +49,29 @@ class LanPortsChecks(RoutesCase):
         """A socket that has sent something there."""
         sock = space.makeSocket(familyOf(host), socket.SOCK_DGRAM)
         self.addCleanup(sock.close)
-        sock.settimeout(3.0)
+        sock.settimeout(PATIENCE)
         sock.connect((host, port))
         sock.send(b"?")
         return sock
 
     def seen(self, host: str) -> set[str]:
         """The host's address as file sharing at C{host} sees it, over TCP and UDP."""
-        with self.lab.host.connect((host, SMB), 5) as sock:
+        with self.lab.host.connect((host, SMB)) as sock:
             over = sock.recv(100).decode()
         datagrams = self.datagramsTo(self.lab.host, host, NAMES)
         return {over, datagrams.recv(100).decode().split()[0]}
 
     def assertRefused(self, space: Namespace) -> None:
-        """All of these ports of the world are refused at once."""
+        """All of these ports of the world are refused."""
         for family in FAMILIES:
             for port in TCP_PORTS:
-                started = time.monotonic()
                 with self.assertRaises(OSError) as raised:
-                    space.connect((family.world, port), 5)
+                    space.connect((family.world, port))
                 self.assertIn(raised.exception.errno, REFUSED, (family.name, port))
-                self.assertLess(time.monotonic() - started, 4.0)
             for port in UDP_PORTS:
-                started = time.monotonic()
                 with self.assertRaises(OSError) as raised:
                     self.datagramsTo(space, family.world, port).recv(100)
                 self.assertIn(raised.exception.errno, REFUSED, (family.name, port))
-                self.assertLess(time.monotonic() - started, 4.0)
 
     def assertKeptIn(self, proxy: Dante, space: Namespace, **settings: object) -> Daemon:
         """Nothing of it reaches the proxy or the world."""

@@ -9,13 +9,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.e2e.case import TunnelCase, engines
-from tests.e2e.lab.daemon import CONNECT_SECONDS, Daemon
+from tests.e2e.lab.daemon import SHORT, SHORT_SECONDS, Daemon
 from tests.e2e.test_truthful import REFUSED_PORT, SILENT_PORT, reset
 
 WARM = 100
 FLOWS = 400
 AT_ONCE = 16
-SETTLE_SECONDS = 12.0
+SETTLE_SECONDS = 60.0
 """Seconds: the idle deadline of flows that were cut off, plus 10."""
 
 THREADS_MORE = 4
@@ -33,9 +33,9 @@ class LeakChecks(TunnelCase):
         After hundreds of flows of every kind, the number of fds is unchanged, threads and
         memory nearly so.
         """
-        peer = self.peer(lambda connection: connection.sendall(connection.recv(100)), timeout=20)
+        peer = self.peer(lambda connection: connection.sendall(connection.recv(100)))
         self.lab.filter(SILENT_PORT, "drop", "drop")
-        daemon = self.tunnel()
+        daemon = self.tunnel(connectTimeout=SHORT)
         self._flows(peer.port, WARM)
         self._settled(daemon, 0)
         fds, threads, memory = daemon.fds(), daemon.threads(), daemon.rss()
@@ -57,7 +57,7 @@ class LeakChecks(TunnelCase):
             return
         if kind == 6 and number % 80 == 6:
             # Only a few of these, because each waits for the deadline.
-            self.connectError(SILENT_PORT, timeout=CONNECT_SECONDS + 3)
+            self.connectError(SILENT_PORT)
             return
         sock = self.lab.app.connect((self.family.world, port))
         if kind == 0:
@@ -71,7 +71,7 @@ class LeakChecks(TunnelCase):
         sock.close()
 
     def _settled(self, daemon: Daemon, fds: int) -> None:
-        end = time.monotonic() + (SETTLE_SECONDS if fds else CONNECT_SECONDS + 2)
+        end = time.monotonic() + (SETTLE_SECONDS if fds else SHORT_SECONDS + 2)
         while (not fds or daemon.fds() > fds) and time.monotonic() < end:
             time.sleep(0.2)
 

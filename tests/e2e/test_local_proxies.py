@@ -20,7 +20,7 @@ FLOWS = 300
 AT_ONCE = 100
 
 #: Seconds after a crowd's end when nothing may move any more.
-STILL = 10.0
+STILL = 60.0
 
 
 class CrowdChecks(RoutesCase):

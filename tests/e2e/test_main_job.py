@@ -13,6 +13,7 @@ import time
 from tests.e2e.case import LabCase, TunnelCase, engines, enginesAndFamilies
 from tests.e2e.lab import curl, pattern
 from tests.e2e.lab.daemon import Daemon, answers
+from tests.e2e.lab.process import PATIENCE
 from tests.e2e.lab.proxies import Dante, Microsocks
 from tests.e2e.lab.servers import Iperf, Peer
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, TUN_NAME, Family, Lab
@@ -279,7 +280,7 @@ class _HalfClosed:
     def came(self) -> bool:
         """Wait for the end; return whether everything that was sent was received."""
         self._thread.join(HALF_CLOSE_SECONDS + 30)
-        with_result = self.peer.results.get(timeout=30)
+        with_result = self.peer.results.get(timeout=PATIENCE)
         self._app.close()
         self.name += (
             f" (said {self._said}, heard {self._heard}, errors {self._errors}, {with_result})"

@@ -32,9 +32,9 @@ from tests.e2e.routes_case import FAMILIES, PROMISE, RoutesCase
 
 WORLD = (HOST4.world, HOST6.world)
 
-#: Seconds after which what a control group sends enters the tunnel once the group is made, and
-#: at most, on a busy machine: less than between two checks of all rules.
-SOON, LATEST = 0.6, 1.5
+#: Seconds after which what a control group sends enters the tunnel once the group is made, unless
+#: the machine is busy: less than between two checks of all rules.
+SOON = 0.6
 TOLD = "of onlyProcesses was made; from now on"
 
 #: Ends before its answers arrive: a datagram's, and the rest of a connection's.
@@ -258,7 +258,6 @@ class OnlyChecks(RoutesCase):
                 waitUntil(lambda: _isRemoved(chosen.folder), PATIENCE, "it is empty")
             self.assertLeftAlone(ROOT)
             self.assertLess(min(took), SOON)
-            self.assertLess(max(took), LATEST)
             for alarm in ("had been taken away", "Something keeps removing"):
                 self.assertNotIn(alarm, daemon.log())
             os.mkdir(chosen.folder)

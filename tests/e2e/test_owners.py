@@ -26,7 +26,7 @@ with socket.socket(
     socket.AF_INET6 if ":" in host else socket.AF_INET,
     socket.SOCK_DGRAM if kind == "unconnected" else socket.SOCK_STREAM,
 ) as sock:
-    sock.settimeout(5)
+    sock.settimeout(60)
     if kind == "unconnected":
         sock.sendto(b"?", (host, port))
     else:

@@ -183,7 +183,7 @@ class PlainHttpChecks(HttpServers):
             peer = self.peer(hears, port=80)
             for family in FAMILIES:
                 self.assertEqual(curl.get(self.lab.app, family.url(80, "/x")), "ok")
-                head = peer.results.get(timeout=5)
+                head = peer.results.get(timeout=PATIENCE)
                 assert isinstance(head, bytes)
                 self.assertTrue(head.startswith(b"GET /x HTTP/1."), head)
                 self.assertNotIn(b"authorization", head.lower())

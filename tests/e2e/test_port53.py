@@ -14,6 +14,7 @@ from tests.e2e.case import engines
 from tests.e2e.firewall_case import ByIptablesNft, ByLegacy, FirewallLabCase
 from tests.e2e.lab import toydns, udp
 from tests.e2e.lab.daemon import Daemon
+from tests.e2e.lab.process import PATIENCE
 from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.topology import FAMILIES, IPV4, Family
 
@@ -94,7 +95,7 @@ class OddCase(FirewallLabCase):
                 for _ in range(2):
                     self.assertEqual(toydns.readFramed(connection), message)
                 self.assertEqual(connection.recv(1), b"")
-            self.assertEqual(server.results.get(timeout=5), (message, source), family.name)
+            self.assertEqual(server.results.get(timeout=PATIENCE), (message, source), family.name)
 
     def test_streams(self) -> None:
         """
@@ -119,7 +120,7 @@ class OddCase(FirewallLabCase):
             self.assertEqual((message[-4:], source), (b"\0\xfc\0\1", family.app))
 
     def _heard(self, server: Peer) -> tuple[bytes, str]:
-        heard: Any = server.results.get(timeout=5)
+        heard: Any = server.results.get(timeout=PATIENCE)
         message, source = heard
         return message, source
 

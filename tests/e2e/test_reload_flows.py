@@ -17,7 +17,7 @@ from tests.e2e.test_reload import DOWNLOADS, EARLY, LENGTH, Download, sendPatter
 from tests.e2e.test_several import repeat
 
 #: Seconds for an error that comes as soon as the rules have changed.
-SOON = 10.0
+SOON = 60.0
 
 #: What the kernel makes of "administratively prohibited", IPv4 and IPv6.
 PROHIBITED = (errno.EHOSTUNREACH, errno.EACCES)

@@ -109,7 +109,7 @@ class ResolvedBusTests(ChangeContract, SynchronousTestCase):
         return self.service.output().splitlines()[-1]
 
     def test_hung(self) -> None:
-        """A stand-in that does not answer delays a change for no longer than about a second."""
+        """A stand-in that does not answer delays a change for a second, not for D-Bus's 25."""
         change = self.makeChange()
         change.apply()
         os.kill(self.service.pid, signal.SIGSTOP)
@@ -117,7 +117,7 @@ class ResolvedBusTests(ChangeContract, SynchronousTestCase):
         begun = time.monotonic()
         for _ in range(3):
             self.assertTrue(change.holds())
-        self.assertLess(time.monotonic() - begun, 5)
+        self.assertLess(time.monotonic() - begun, 20)
 
     def links(self) -> dict[str, Any]:
         """The calls, by link and method."""

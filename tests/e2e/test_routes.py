@@ -8,8 +8,9 @@ import os
 import socket
 import time
 
+from tests.e2e.case import STOP_SLACK
 from tests.e2e.lab import curl, toydns
-from tests.e2e.lab.daemon import answers, launch
+from tests.e2e.lab.daemon import STOP_SECONDS, answers, launch
 from tests.e2e.lab.host import (
     DNS4,
     GATEWAY4,
@@ -57,7 +58,7 @@ class RoutesTests(RoutesCase):
         self.assertNoLeak(witness)
         status, seconds = daemon.stop()
         self.assertIn(status, (0, -15), daemon.log())
-        self.assertLess(seconds, 6.0)
+        self.assertLess(seconds, STOP_SECONDS + STOP_SLACK)
         self.assertNothingLeft()
         self.assertDirect(server)
 
@@ -206,7 +207,7 @@ class RoutesTests(RoutesCase):
             witness = self.witness()
             for family in FAMILIES:
                 url = family.url(server.port, "/peer")
-                said = curl.get(self.lab.neighbour, url, timeout=5)
+                said = curl.get(self.lab.neighbour, url)
                 self.assertEqual(said, family.proxyOutside, lan)
             self.assertNoLeak(witness)
             daemon.stop()
@@ -239,8 +240,8 @@ class RoutesTests(RoutesCase):
         self.daemon(self.socks(), ipv6="block")
         witness = self.witness()
         started = time.monotonic()
-        self.assertRaises(OSError, self.lab.host.connect, (HOST6.world, server.port), 5)
-        self.assertLess(time.monotonic() - started, 4.0)
+        self.assertRaises(OSError, self.lab.host.connect, (HOST6.world, server.port), 30)
+        self.assertLess(time.monotonic() - started, 20)
         bound = self.lab.host.makeSocket(socket.AF_INET6)
         self.addCleanup(bound.close)
         bound.settimeout(3)

@@ -7,6 +7,7 @@ import socket
 import time
 
 from tests.e2e.case import TunnelCase, engines, enginesAndFamilies
+from tests.e2e.lab.daemon import CONNECT_SECONDS
 from tests.e2e.lab.packets import inject, syn
 from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Microsocks
@@ -71,7 +72,7 @@ class WaysChecks(TunnelCase):
         for _ in range(5):
             error, seconds = self.connectError(port)
             self.assertIn(error, (errno.EHOSTUNREACH, errno.EACCES))
-            self.assertLess(seconds, 1.9)
+            self.assertLess(seconds, CONNECT_SECONDS / 2)
         app = self.datagrams(port)
         app.send(b"anybody?")
         with self.assertRaises(OSError) as raised:

@@ -14,10 +14,10 @@ from tests.e2e.lab.topology import IPV4
 from tests.e2e.test_run import RunCase
 from tests.e2e.test_truthful import SILENT_PORT
 
-SECONDS_TO_SAY = 5.0
+SECONDS_TO_SAY = 20.0
 """Seconds within which a user is told why the command waits, but for the start."""
 
-START_SECONDS = 5.0
+START_SECONDS = 20.0
 """Seconds that the start of nanotun and of the command takes at most."""
 
 

@@ -11,7 +11,7 @@ from tests.e2e.case import LabCase, TunnelCase, engines
 from tests.e2e.lab import udp
 from tests.e2e.lab.nameserver import ask
 from tests.e2e.lab.topology import FAMILIES, IPV4, Family
-from tests.e2e.schemes import PROMPT_SECONDS, REFUSED_PORT
+from tests.e2e.schemes import BEFORE_THE_DEADLINE, REFUSED_PORT
 from tests.e2e.test_daemon import assertOneSentence, runToEnd
 
 
@@ -55,7 +55,7 @@ class RejectChecks(TunnelCase):
             for port in (web.port, REFUSED_PORT):
                 number, seconds = self.connectError(port)
                 self.assertEqual(number, errno.ECONNREFUSED)
-                self.assertLess(seconds, PROMPT_SECONDS)
+                self.assertLess(seconds, BEFORE_THE_DEADLINE)
             for _ in range(3):
                 app = self.datagrams(443)
                 app.send(b"hello")

@@ -298,8 +298,8 @@ class TroubleTests(ScriptRunCase):
         started = time.monotonic()
         done = running.done(f"curl -qs {IPV4.url(80, '/')}; echo $?\n")
         self.assertEqual(done.out, "7\n")
-        # Half a second, one in reserve, and the script's two to end.
-        self.assertLess(time.monotonic() - started, 10)
+        # Half a second, the script's two to end, and much in reserve.
+        self.assertLess(time.monotonic() - started, 30)
         self.assertRegex(done.err, r"The script \S+ did not answer within 0\.5 s \(in flow\)")
         self.assertTrue(gone(child))
 

@@ -153,7 +153,7 @@ class GoodProxyChecks(SecretCase):
         for _ in range(2):
             number, seconds = self.connectError(80)
             self.assertEqual(number, errno.ECONNREFUSED)
-            self.assertLess(seconds, schemes.PROMPT_SECONDS)
+            self.assertLess(seconds, schemes.BEFORE_THE_DEADLINE)
         self.assertTold(daemon, words, IPV4.proxy)
 
 

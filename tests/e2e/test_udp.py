@@ -11,7 +11,7 @@ import time
 from nanotun.flow import Endpoint
 from tests.e2e.case import TunnelCase, engines, enginesAndFamilies
 from tests.e2e.lab import pattern, udp
-from tests.e2e.lab.daemon import Daemon
+from tests.e2e.lab.daemon import CONNECT_SECONDS, Daemon
 from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.tcpdump import Tcpdump
@@ -27,7 +27,7 @@ BURST_SIZES = (500, 500, 500, 100, 1400)
 HEADER = 22
 """The longest header of RFC 1928, section 7, without names."""
 
-AT_ONCE = 1.0
+AT_ONCE = CONNECT_SECONDS / 4
 """Seconds within which an app must learn that there is no UDP."""
 
 REFUSED_PORT = 7000
@@ -124,7 +124,7 @@ class ClosedPortChecks(TunnelCase):
         daemon = self.tunnel()
         app = self.lab.app.makeSocket(self.family.af, socket.SOCK_DGRAM)
         self.addCleanup(app.close)
-        app.settimeout(5)
+        app.settimeout(PATIENCE)
         seen = set()
         for closed in range(4000, 4040):
             app.sendto(b"is anybody there", (self.family.world, closed))
@@ -146,7 +146,7 @@ class MappingChecks(TunnelCase):
         introducer = self.udpServer(udp.by(third), self.family)
         app = self.lab.app.makeSocket(self.family.af, socket.SOCK_DGRAM)
         self.addCleanup(app.close)
-        app.settimeout(5)
+        app.settimeout(PATIENCE)
         seen = set()
         for server in (*mirrors, *mirrors):
             app.sendto(b"who am I", (self.family.world, server.port))
@@ -198,7 +198,7 @@ class NoUDPChecks(TunnelCase):
         @return: the seconds that it took.
         """
         started = time.monotonic()
-        sock.settimeout(5)
+        sock.settimeout(PATIENCE)
         with self.assertRaises(ConnectionRefusedError):
             sock.send(b"hello")
             sock.recv(100)
@@ -254,10 +254,10 @@ class GatewayChecks(TunnelCase):
         sentences = ("Packet filtered", "Administratively prohibited")
         for family, host, sentence in zip(FAMILIES, hosts, sentences, strict=True):
             for words in ((host,), (family.world,), ("-s", "4000", family.world)):
-                argv = ["ping", family.option, "-n", "-c", "2", "-i", "0.2", "-W", "3", *words]
+                argv = ["ping", family.option, "-n", "-c", "2", "-i", "0.2", "-W", "30", *words]
                 started = time.monotonic()
                 done = self.lab.app.run(argv, check=False)
-                self.assertLess(time.monotonic() - started, 2.9)
+                self.assertLess(time.monotonic() - started, 20)
                 self.assertEqual(done.returncode, 1, done.stdout)
                 self.assertIn(" 0 received, +2 errors", done.stdout)
                 said = rf"(?m)^From {family.gateway}:? icmp_seq=1 .*{sentence}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.e2e.case import TunnelCase, engines
 from tests.e2e.lab.console import say
-from tests.e2e.lab.daemon import Daemon, writeConfig
+from tests.e2e.lab.daemon import CONNECT_SECONDS, Daemon, writeConfig
 from tests.e2e.lab.proxies import Dante, Microsocks
 from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.topology import FAMILIES
@@ -19,7 +19,7 @@ from tests.e2e.routes_case import RoutesCase
 from tests.e2e.test_several import repeat
 
 #: Seconds for an error that comes at once.
-QUICK = 1.0
+QUICK = CONNECT_SECONDS / 4
 
 
 class UpstreamChecks(TunnelCase):

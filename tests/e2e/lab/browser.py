@@ -21,7 +21,7 @@ PORT = 9515
 COMMAND_SECONDS = 60.0
 
 #: Seconds for what a page does by itself.
-SOON = 20.0
+SOON = 60.0
 
 #: The key of an element's reference (WebDriver, 12.1).
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"

@@ -74,7 +74,7 @@ class NanotunCapture:
         """Send it a signal."""
         self._child.send(number)
 
-    def wait(self, seconds: float = 20.0) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         """Wait for its end; return the status."""
         return self._child.wait(seconds)
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tests.e2e.lab.daemon import environment
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import LabError, dieWithParent, waitUntil
+from tests.e2e.lab.process import PATIENCE, LabError, dieWithParent, waitUntil
 
 _OTHERS = re.compile(r"(^|/netns/)(nt|netns-|cni-)")
 """Named namespaces of other tests, and of podman's containers."""
@@ -26,7 +26,7 @@ _OTHERS = re.compile(r"(^|/netns/)(nt|netns-|cni-)")
 _PLACES = re.compile(r"(\S+ ){4}/(dev|etc|mnt|proc|run|sys)[/ ]")
 """What is mounted where a cell mounts, as opposed to the roots of other systems."""
 
-SECONDS = 40.0
+SECONDS = 100.0
 """Seconds for a command that should take one."""
 
 
@@ -195,7 +195,7 @@ def inside(pid: int) -> set[str]:
     return {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("net", "mnt")}
 
 
-def waitForNobody(directory: str, seconds: float = 10.0) -> None:
+def waitForNobody(directory: str, seconds: float = PATIENCE) -> None:
     """
     Wait until no process has a test's directory as its working directory, which everything
     started there inherits.  Then no process holds a namespace either, and namespaces without

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.e2e.lab.daemon import environment
+from tests.e2e.lab.process import PATIENCE
 
 
 def nanotun(*arguments: str) -> list[str]:
@@ -22,7 +23,7 @@ def nanotun(*arguments: str) -> list[str]:
 
 
 def say(
-    *arguments: str, prefix: Sequence[str] = (), cwd: Path | None = None, timeout: float = 30.0
+    *arguments: str, prefix: Sequence[str] = (), cwd: Path | None = None, timeout: float = PATIENCE
 ) -> subprocess.CompletedProcess[str]:
     """
     Run it to its end.

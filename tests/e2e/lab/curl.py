@@ -17,7 +17,7 @@ from typing import NamedTuple
 from tests.e2e.lab import pattern
 from tests.e2e.lab.daemon import environment
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import LabError, dieWithParent, run
+from tests.e2e.lab.process import PATIENCE, LabError, dieWithParent, run
 
 _PIPE_BYTES = 1024 * 1024
 _F_SETPIPE_SZ = 1031
@@ -52,7 +52,7 @@ def _argv(namespace: Namespace, timeout: float, *arguments: str) -> list[str]:
     return namespace.argv(["env", *unset, "curl", "-q", "-sS", "-m", f"{timeout:g}", *arguments])
 
 
-def get(namespace: Namespace, url: str, *options: str, timeout: float = 30.0) -> str:
+def get(namespace: Namespace, url: str, *options: str, timeout: float = PATIENCE) -> str:
     """
     Fetch a small body as text.
 
@@ -63,7 +63,7 @@ def get(namespace: Namespace, url: str, *options: str, timeout: float = 30.0) ->
 
 
 def download(
-    namespace: Namespace, url: str, length: int, *options: str, timeout: float = 60.0
+    namespace: Namespace, url: str, length: int, *options: str, timeout: float = 2 * PATIENCE
 ) -> Transfer:
     """Fetch C{length} bytes of the pattern and compare their hash."""
     started = time.monotonic()
@@ -96,7 +96,7 @@ def download(
 
 
 def upload(
-    namespace: Namespace, url: str, length: int, *options: str, timeout: float = 60.0
+    namespace: Namespace, url: str, length: int, *options: str, timeout: float = 2 * PATIENCE
 ) -> Transfer:
     """Send C{length} bytes of the pattern; the server answers with their hash."""
     fd = pattern.file(length)
@@ -112,7 +112,7 @@ def upload(
 
 
 def downloadMany(
-    namespace: Namespace, urls: dict[str, int], directory: Path, timeout: float = 60.0
+    namespace: Namespace, urls: dict[str, int], directory: Path, timeout: float = 2 * PATIENCE
 ) -> dict[str, str]:
     """
     Fetch all of C{urls} at once, each over a connection of its own.

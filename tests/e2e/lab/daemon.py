@@ -19,14 +19,19 @@ from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import PATIENCE, PROJECT_ROOT, Child, LabError, waitUntil
 from tests.e2e.lab.topology import FAMILIES, TUN_NAME, Family
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 """Seconds for a start, most of them as a reserve for a busy machine."""
 
 STOP_SECONDS = 2.0
 """Seconds that the daemon promises to take after SIGTERM and SIGINT."""
 
-CONNECT_SECONDS = 2.0
-"""The C{connectTimeout} of the tests."""
+CONNECT_SECONDS = 20.0
+"""The C{connectTimeout} of most tests: far more than a busy machine takes for a connection."""
+
+SHORT_SECONDS = 2.0
+"""That of tests in which it passes."""
+
+SHORT = f"{SHORT_SECONDS:g}s"
 
 DEFAULTS: Mapping[str, object] = {
     "tunName": TUN_NAME,
@@ -163,7 +168,7 @@ class Daemon:
         @return: the exit status, and the seconds that it took.
         """
         started = time.monotonic()
-        status = self._child.stop(number, timeout=10.0)
+        status = self._child.stop(number, timeout=PATIENCE)
         return status, time.monotonic() - started
 
     def kill(self) -> None:

@@ -189,7 +189,7 @@ def parse(output: str) -> list[Answer]:
 
 
 def kdig(
-    namespace: Namespace, server: str, *arguments: str, wait: int = 5, retries: int = 0
+    namespace: Namespace, server: str, *arguments: str, wait: int = 30, retries: int = 0
 ) -> list[Answer]:
     """
     Query a server.
@@ -204,7 +204,7 @@ def kdig(
     return parse(done.stdout)
 
 
-def ask(namespace: Namespace, server: str, *arguments: str, wait: int = 5) -> Answer:
+def ask(namespace: Namespace, server: str, *arguments: str, wait: int = 30) -> Answer:
     """
     Ask one question.
 

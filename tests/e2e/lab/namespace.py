@@ -13,7 +13,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 
-from tests.e2e.lab.process import run
+from tests.e2e.lab.process import PATIENCE, run
 
 _CLONE_NEWNET = 0x40000000
 _OURS = re.compile(r"nt(\d+)x\d+-\w+")
@@ -65,7 +65,7 @@ class Namespace:
     def run(
         self,
         argv: Sequence[str],
-        timeout: float = 20.0,
+        timeout: float = PATIENCE,
         check: bool = True,
         stdin: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
@@ -107,7 +107,7 @@ class Namespace:
             return socket.socket(family, kind, protocol)
 
     def connect(
-        self, address: tuple[str, int], timeout: float = 10.0, mark: int = 0
+        self, address: tuple[str, int], timeout: float = PATIENCE, mark: int = 0
     ) -> socket.socket:
         """
         A TCP connection from this namespace.

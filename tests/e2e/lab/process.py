@@ -60,7 +60,7 @@ def waitUntil(condition: Callable[[], object], seconds: float, what: str) -> Non
 
 def run(
     argv: Sequence[str],
-    timeout: float = 20.0,
+    timeout: float = PATIENCE,
     check: bool = True,
     stdin: str | None = None,
 ) -> subprocess.CompletedProcess[str]:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import Child, LabError, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, LabError, waitUntil
 
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 
 
 class Server:
@@ -90,7 +90,7 @@ class Peer:
         namespace: Namespace,
         handler: Callable[[socket.socket], object],
         port: int = 0,
-        timeout: float = 20.0,
+        timeout: float = PATIENCE,
     ) -> None:
         """@param timeout: seconds for each call on the connection."""
         self.results: queue.Queue[object] = queue.Queue()
@@ -126,7 +126,7 @@ class Peer:
             connection.close()
         self.results.put(result)
 
-    def result(self, timeout: float = 20.0) -> object:
+    def result(self, timeout: float = PATIENCE) -> object:
         """
         Wait for the next handler to end, and return what it returned.
 

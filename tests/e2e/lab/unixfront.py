@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import Child, LabError, waitUntil
 
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 
 
 class UnixFront:
