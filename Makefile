@@ -1,6 +1,6 @@
 # nanotun's build and tests.  'make help' lists what there is to do.
 #
-# PYTHON  the Python 3.10 or newer to make .venv with
+# PYTHON  the Python 3.11 or newer to make .venv with
 # PREFIX  where 'make install' puts it; DESTDIR stands for / while a package is made
 
 PYTHON ?= python3

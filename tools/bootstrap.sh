@@ -103,7 +103,7 @@ if [ -n "$missing" ]; then
     rm -f "$log"
 fi
 
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
-    echo "nanotun needs Python 3.10 or newer; say which with: make PYTHON=python3.11 ..." >&2
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "nanotun needs Python 3.11 or newer; say which with: make PYTHON=python3.11 ..." >&2
     exit 1
 }

@@ -14,7 +14,7 @@ from nanotun import __version__
 from nanotun.doctor.finding import Finding, ICheck, Level
 from nanotun.doctor.machine import Machine
 
-PYTHON_MIN = (3, 10)
+PYTHON_MIN = (3, 11)
 
 #: Open files that are enough.  A connection takes one, and a UDP association of SOCKS5 two;
 #: a browser and a few apps need hundreds.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from twisted.logger import LogEvent, LogLevel, eventAsText, formatTime
@@ -68,7 +68,7 @@ def formatJSON(event: LogEvent) -> str:
     failure = event.get("log_failure")
     if not text and failure is None:
         return ""
-    moment = datetime.fromtimestamp(event.get("log_time") or 0.0, timezone.utc).astimezone()
+    moment = datetime.fromtimestamp(event.get("log_time") or 0.0, UTC).astimezone()
     line: dict[str, Any] = {
         "time": moment.isoformat(timespec="milliseconds"),
         "level": event.get("log_level", LogLevel.info).name,

@@ -177,7 +177,7 @@ class NamedUpstream:
 
 
 # Also str, whose hash is not Python code.
-class NamedDialState(str, enum.Enum):
+class NamedDialState(enum.StrEnum):
     """What a L{NamedDial} is doing."""
 
     LOOKING_UP = "looking up"
@@ -187,7 +187,7 @@ class NamedDialState(str, enum.Enum):
     CANCELLED = "cancelled"
 
 
-class NamedDialEvent(str, enum.Enum):
+class NamedDialEvent(enum.StrEnum):
     """What happens to a L{NamedDial}."""
 
     #: The name has addresses of this family.

@@ -67,7 +67,7 @@ class OutgoingFlow(NamedTuple):
 
 
 # Also str, whose hash is not Python code.
-class AssociationState(str, enum.Enum):
+class AssociationState(enum.StrEnum):
     """Where an association is in its life."""
 
     #: The upstream has been asked for a leg; flows wait.
@@ -79,7 +79,7 @@ class AssociationState(str, enum.Enum):
     GONE = "gone"
 
 
-class AssociationEvent(str, enum.Enum):
+class AssociationEvent(enum.StrEnum):
     """What happens to an association."""
 
     #: The upstream has a leg, and the engine took it.

@@ -34,7 +34,7 @@ LEAST = 0.1
 
 
 # Also str, whose hash is not Python code: the table is read three times a dial.
-class DialState(str, enum.Enum):
+class DialState(enum.StrEnum):
     """The state of a dial."""
 
     NEW = "new"
@@ -48,7 +48,7 @@ class DialState(str, enum.Enum):
     CANCELLED = "cancelled"
 
 
-class DialEvent(str, enum.Enum):
+class DialEvent(enum.StrEnum):
     """What happens to a dial."""
 
     #: The addresses are not known yet.

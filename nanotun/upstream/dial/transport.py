@@ -46,7 +46,7 @@ _LINGER_RESET = struct.pack("ii", 1, 0)
 
 
 # Also str, whose hash is not Python code: the table is read three times a dial.
-class TransportState(str, enum.Enum):
+class TransportState(enum.StrEnum):
     """The state of the connection."""
 
     NEW = "new"
@@ -57,7 +57,7 @@ class TransportState(str, enum.Enum):
     CLOSED = "closed"
 
 
-class TransportEvent(str, enum.Enum):
+class TransportEvent(enum.StrEnum):
     """What happens to a connection."""
 
     CONNECT = "connect"

@@ -31,7 +31,7 @@ STEADY_TIME = 120.0
 
 
 # Also str, whose hash is not Python code: a group reads the table for each flow.
-class BreakerState(str, enum.Enum):
+class BreakerState(enum.StrEnum):
     """Whether the upstream is used."""
 
     #: It works.
@@ -42,7 +42,7 @@ class BreakerState(str, enum.Enum):
     HALF_OPEN = "half open"
 
 
-class BreakerEvent(str, enum.Enum):
+class BreakerEvent(enum.StrEnum):
     """What happens to the upstream."""
 
     SUCCESS = "success"

@@ -46,7 +46,7 @@ def patience(timeout: float) -> float:
 
 
 # Also str, whose hash is not Python code: the table is read twice a flow.
-class TriesState(str, enum.Enum):
+class TriesState(enum.StrEnum):
     """How far the tries are."""
 
     NEW = "new"
@@ -57,7 +57,7 @@ class TriesState(str, enum.Enum):
     CANCELLED = "cancelled"
 
 
-class TriesEvent(str, enum.Enum):
+class TriesEvent(enum.StrEnum):
     """What happens to the tries."""
 
     #: The next upstream is asked: the first of all, or after a fault or a silence.

@@ -26,7 +26,7 @@ READ_SIZE = 4096
 
 
 # Also str, whose hash is not Python code: the table is read for each flow.
-class WarmState(str, enum.Enum):
+class WarmState(enum.StrEnum):
     """The state of a waiting connection."""
 
     #: It waits, and is watched for its end.
@@ -37,7 +37,7 @@ class WarmState(str, enum.Enum):
     GONE = "gone"
 
 
-class WarmEvent(str, enum.Enum):
+class WarmEvent(enum.StrEnum):
     """What happens to a connection."""
 
     LENT = "lent"

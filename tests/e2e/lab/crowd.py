@@ -111,7 +111,7 @@ async def _ask(address: str, port: int, count: int, atOnce: int) -> Answers:
             left -= 1
             try:
                 await asyncio.wait_for(once(), PATIENCE)
-            except (OSError, TimeoutError, asyncio.TimeoutError) as error:
+            except (OSError, TimeoutError) as error:
                 errors.append(str(error) or type(error).__name__)
 
     await asyncio.gather(*(member() for _ in range(atOnce)))

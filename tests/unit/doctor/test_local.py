@@ -39,7 +39,7 @@ class ProgramTests(CheckCase):
     def test_old(self) -> None:
         """The finding about an old Python says which version is needed."""
         check = ProgramCheck(lambda: None, (3, 9, 2))
-        self.assertFinds(check, Level.FAIL, "3.9.2", "3.10 or newer", "make build PYTHON=")
+        self.assertFinds(check, Level.FAIL, "3.9.2", "3.11 or newer", "make build PYTHON=")
 
     def test_library(self) -> None:
         """The error of a library that does not load is passed on."""

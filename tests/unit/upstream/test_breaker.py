@@ -87,7 +87,7 @@ class BreakerTests(SynchronousTestCase):
             self.assertTrue({event for each, event in TRANSITIONS if each is state} & kinds)
         self.patch(breaker, "TRANSITIONS", {})
         error = self.assertRaises(UnexpectedEvent, makeBreaker(0.5).succeeded, 0.0)
-        self.assertIn("BreakerEvent.SUCCESS in the state BreakerState.CLOSED", str(error))
+        self.assertIn("success in the state closed", str(error))
 
     def backOffs(self, chance: float, count: int) -> list[float]:
         """The back-offs of an upstream that stays down."""

@@ -148,7 +148,7 @@ class TableTests(AddressCase):
         dial.deferred.cancel()
         self.failureResultOf(dial.deferred, CancelledError)
         error = self.assertRaises(UnexpectedEvent, dial.start)
-        self.assertIn("DialEvent.FOUND in the state DialState.CANCELLED", str(error))
+        self.assertIn("found in the state cancelled", str(error))
         self.assertIdle()
 
 

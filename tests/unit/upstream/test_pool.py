@@ -380,7 +380,7 @@ class WarmTests(PoolCase):
         self.started()
         warm = self.take()
         error = self.assertRaises(UnexpectedEvent, warm.lend)
-        self.assertIn("WarmEvent.LENT in the state WarmState.LENT", str(error))
+        self.assertIn("lent in the state lent", str(error))
 
 
 class PlainTests(WarmTests):

@@ -75,10 +75,10 @@ class TransportTests(ReactorCase):
         """
         transport = self.connect(self.listen(), Protocol())
         error = self.assertRaises(UnexpectedEvent, transport.adopt)
-        self.assertIn("TransportEvent.CONNECTED in the state TransportState.CONN", str(error))
+        self.assertIn("connected in the state connected", str(error))
         transport.abortConnection()
         error = self.assertRaises(UnexpectedEvent, transport.detach)
-        self.assertIn("TransportEvent.DETACHED in the state TransportState.CLOSED", str(error))
+        self.assertIn("detached in the state closed", str(error))
         self.assertClean()
 
 

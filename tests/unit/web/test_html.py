@@ -4,7 +4,7 @@ Tests of L{nanotun.web.html} and L{nanotun.web.text}.
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -69,7 +69,7 @@ class TextTests(SynchronousTestCase):
     def test_clock(self) -> None:
         """The time of day and its distance from UTC fit together, wherever one is."""
         for moment in (0.0, 1_800_000_000.0):
-            utc = datetime.fromtimestamp(moment + clockOffset(moment), timezone.utc)
+            utc = datetime.fromtimestamp(moment + clockOffset(moment), UTC)
             self.assertEqual(clockText(moment), utc.strftime("%H:%M:%S"))
 
     def test_counts(self) -> None:
