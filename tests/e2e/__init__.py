@@ -3,6 +3,5 @@ End-to-end tests: the real daemon, real proxies and real servers, in network nam
 each test makes and removes.
 
 They need root, C{/dev/net/tun} and a few programs, which L{tests.e2e.case} lists.  If something
-is missing, they are skipped with the reason; under CI, where the environment has C{CI}, they
-fail instead.
+is missing, they are skipped with the reason.
 """
