@@ -68,6 +68,7 @@ class CrowdChecks(RoutesCase):
 
     def test_dante(self) -> None:
         """A proxy whose processes hand connections over to each other."""
+        self.needDante()
         self.crowd("dante", 1)
 
     def test_ssh(self) -> None:

@@ -247,6 +247,7 @@ class LocalProxyTests(TunnelCase):
 
     def test_dante(self) -> None:
         """A proxy whose processes hand connections over to each other causes no other flows."""
+        self.needDante()
         proxy = Dante(
             self.lab.app,
             self.directory,

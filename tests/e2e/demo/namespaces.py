@@ -40,7 +40,10 @@ def inNamespaces() -> None:
         stack.callback(dante.stop)
         names = Unbound(lab.world, directory, [IPV4.world])
         stack.callback(names.stop)
-        say("Three network namespaces: app (curl, nanotun) | proxy (dante) | world (servers).")
+        say(
+            "Three network namespaces: "
+            f"app (curl, nanotun) | proxy ({dante.shown}) | world (servers)."
+        )
         say(f"The app reaches the world by {TUN_NAME} only; its default routes, as typed by hand:")
         for family in FAMILIES:
             version = "ip" if family is IPV4 else "ip -6"
@@ -85,14 +88,14 @@ def fetched(lab: Lab, dante: Dante, web: WebServer, stackMode: str, family: Fami
         raise LabError(f"{stackMode}: the {family.name} download is not whole: {got.error}")
     seen = web.peers()[peers:]
     if seen != [family.proxyOutside] or len(dante.connects()) != connects + 1:
-        raise LabError(f"the {family.name} download did not go through dante: {seen}")
+        raise LabError(f"the {family.name} download did not go through the proxy: {seen}")
     say(
         f"  GET  {family.url(web.port, '/'):<22} {LENGTH >> 20} MiB, SHA-256 right, "
         f"{LENGTH / 1e6 / got.seconds:,.0f} MB/s ({got.gigabits:.1f} Gbit/s)"
     )
     say(
         f"{DIM}       curl at {family.kernel} -> {TUN_NAME} -> {stackMode} stack -> "
-        f"dante at {IPV4.proxy} -> server, which saw {seen[0]}{PLAIN}"
+        f"{dante.shown} at {IPV4.proxy} -> server, which saw {seen[0]}{PLAIN}"
     )
 
 

@@ -1,11 +1,15 @@
 """
-The real SOCKS servers: dante and microsocks, from Debian.
+The real SOCKS servers: dante and microsocks, from Debian; and one of the laboratory's own
+where the release has no dante.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -57,9 +61,13 @@ class Proxy(Server):
 
 class Dante(Proxy):
     """
-    Dante.  It checks passwords of the system's users, and asks the system for the addresses
-    of names, so with C{auth} or C{hosts} it runs in a mount namespace of its own, where the
-    files have one more user, or those names; the machine's own files do not change.
+    Dante, or where that is not installed, as Debian 13 has none, L{tests.e2e.lab.socks}, which
+    takes the same options and writes the same journal.  Dante checks passwords of the system's
+    users, and both ask the system for the addresses of names, so with C{auth} or C{hosts} it
+    runs in a mount namespace of its own, where the files have one more user, or those names; the
+    machine's own files do not change.
+
+    @ivar shown: what it is, for people.
     """
 
     def __init__(
@@ -82,25 +90,39 @@ class Dante(Proxy):
         self.user = USER if auth else ""
         self.journal = directory / f"dante-{port}.journal"
         config = directory / f"dante-{port}.conf"
-        config.write_text(
-            _DANTE.format(
-                log=self.journal,
-                internal="\n".join(f"internal: {address} port = {port}" for address in internal),
-                external="\n".join(f"external: {address}" for address in external),
-                method="username" if auth else "none",
-                lines=" log: connect" if log else "",
-            )
-        )
-        argv = ["danted", "-N", "2", "-f", str(config)]
         files: dict[str, str] = {}
-        if auth:
-            files |= _withUser()
+        if self.installed():
+            self.shown = "dante"
+            config.write_text(
+                _DANTE.format(
+                    log=self.journal,
+                    internal="\n".join(f"internal: {each} port = {port}" for each in internal),
+                    external="\n".join(f"external: {each}" for each in external),
+                    method="username" if auth else "none",
+                    lines=" log: connect" if log else "",
+                )
+            )
+            argv = ["danted", "-N", "2", "-f", str(config)]
+            if auth:
+                files |= _withUser()
+        else:
+            self.shown = "a SOCKS server of the tests"
+            settings: dict[str, object] = {"listen": internal, "port": port, "external": external}
+            settings["journal"] = str(self.journal) if log else ""
+            settings |= {"user": self.user, "password": PASSWORD}
+            config.write_text(json.dumps(settings))
+            argv = [sys.executable, "-m", "tests.e2e.lab.socks", str(config)]
         if hosts is not None:
             files |= withHosts(hosts)
         if files:
             argv = withFiles(directory, argv, files)
         self._namespace = namespace
         super().__init__(namespace, argv, port, directory / f"dante-{port}.log")
+
+    @staticmethod
+    def installed() -> bool:
+        """Whether it is dante itself."""
+        return shutil.which("danted") is not None
 
     def output(self) -> str:
         """See L{Server.output}; dante writes to its journal what is wrong."""
