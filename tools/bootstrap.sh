@@ -104,11 +104,18 @@ if [ -n "$missing" ]; then
         echo "These packages could not be installed:$needed; see above." >&2
         exit 1
     fi
-    if [ -n "$wanted" ] && ! install $wanted; then
-        # One that this release does not have must not keep the others away.
-        for package in $wanted; do
-            install "$package" || echo "$package could not be installed; tests that need it skip." >&2
-        done
+    # One that this release does not have must not keep the others away.
+    available=
+    for package in $wanted; do
+        if install --simulate "$package"; then
+            available="$available $package"
+        else
+            echo "$package cannot be installed here: $(grep '^E: ' "$log" | head -n 1)" >&2
+        fi
+    done
+    if [ -n "$available" ] && ! install $available; then
+        cat "$log" >&2
+        echo "Not all of these could be installed:$available; tests that need them skip." >&2
     fi
     rm -f "$log"
 fi
