@@ -1,10 +1,16 @@
 # nanotun's build and tests.  'make help' lists what there is to do.
 #
 # PYTHON  the Python 3.11 or newer to make .venv with
+# PROXY   'make run' takes this proxy as the upstream, instead of one of its own
+# SUITES  what 'make test' runs: unit, go, e2e, or modules such as tests.e2e.test_run
+# DISTRO  the system of 'make bare': bookworm, trixie or noble; TARGETS is what it makes there
 # PREFIX  where 'make install' puts it; DESTDIR stands for / while a package is made
 
 PYTHON ?= python3
 PROXY ?=
+SUITES ?= unit go e2e
+DISTRO ?= trixie
+TARGETS ?= run test
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 DESTDIR ?=
@@ -19,14 +25,15 @@ GO = $(shell $(BIN)/python tools/golang.py go)
 export PYTHON PREFIX SYSCONFDIR DESTDIR
 export GOTOOLCHAIN := local
 
-.PHONY: help build run test check lint bench wheel install uninstall texts clean packages test-packages \
-    native-wheel sdist test-wheel
+.PHONY: help build run test check lint bench wheel install uninstall texts clean packages \
+    test-packages native-wheel sdist test-wheel bare
 
 help:
 	@echo 'make build   everything into $(VENV), with the native library'
 	@echo 'make run     see it work, in network namespaces of its own (root);'
 	@echo '             PROXY=socks5://host:port takes your proxy as the upstream'
-	@echo 'make test    unit tests, go test -race, end-to-end tests (root)'
+	@echo 'make test    unit tests, go test -race, end-to-end tests (root);'
+	@echo '             SUITES="unit tests.e2e.test_run" runs only these'
 	@echo 'make check   ruff, mypy, gofmt, go vet and the unit tests'
 	@echo 'make bench   how fast it is here, as ratios to the kernel (root)'
 	@echo 'make wheel   wheels for x86-64 and arm64 in dist/; make sdist for the source'
@@ -34,6 +41,8 @@ help:
 	@echo '             make uninstall removes all but the configuration and logs'
 	@echo 'make texts   what follows from the code: the sample configuration, tables of'
 	@echo '             settings, the manual page and the completions'
+	@echo 'make bare    TARGETS, of themselves "run test", from the last commit in a bare'
+	@echo '             DISTRO: bookworm, trixie (of itself) or noble (root)'
 	@echo 'make clean   removes what the build made'
 	@echo 'make test-wheel  the wheels: auditwheel, a second build, arm64 in an emulator'
 
@@ -47,7 +56,7 @@ run: test-packages build
 	@$(BIN)/python -m tests.e2e.demo $(if $(PROXY),--proxy '$(PROXY)')
 
 test: test-packages build
-	@$(BIN)/python tools/run_tests.py unit go e2e
+	@$(BIN)/python tools/run_tests.py $(SUITES)
 
 check: lint
 	@$(BIN)/python tools/run_tests.py unit
@@ -83,6 +92,10 @@ texts: build
 	$(BIN)/python tools/documents.py
 	$(BIN)/python tools/manpage.py
 	$(BIN)/python tools/completions.py
+
+bare:
+	@'$(PYTHON)' tools/bare.py '$(DISTRO)' $(foreach target,$(TARGETS),\
+	    'make $(target)$(if $(filter test,$(target)), SUITES="$(SUITES)")')
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info _trial* .mypy_cache .ruff_cache

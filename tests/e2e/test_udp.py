@@ -101,6 +101,11 @@ class CarryChecks(TunnelCase):
 class ClosedPortChecks(TunnelCase):
     """Closed ports behind dante, which forwards the ICMP error of the first one."""
 
+    def setUp(self) -> None:
+        """Make the laboratory, if that has dante."""
+        super().setUp()
+        self.needDante()
+
     def _told(self, daemon: Daemon) -> set[str]:
         self.assertNotIn(" error [", daemon.log())
         return {line for line in daemon.log().splitlines() if SAID in line}
