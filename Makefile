@@ -56,7 +56,7 @@ run: test-packages build
 	@$(BIN)/python -m tests.e2e.demo $(if $(PROXY),--proxy '$(PROXY)')
 
 test: test-packages build
-	@$(BIN)/python tools/run_tests.py $(SUITES)
+	@$(BIN)/python tools/readable.py $(BIN)/python tools/run_tests.py $(SUITES)
 
 check: lint
 	@$(BIN)/python tools/run_tests.py unit
