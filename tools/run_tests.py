@@ -29,6 +29,9 @@ import skips
 
 TRIAL = [sys.executable, "-m", "twisted.trial"]
 
+#: Trial's directory.  One for each user, as trial removes what the last run left there.
+DIRECTORY = f"_trial.{os.getuid()}"
+
 #: How many end-to-end modules run at a time.
 AT_A_TIME = 2
 
@@ -84,7 +87,10 @@ def runTrial(names: list[str]) -> Counts:
     """Run test modules, and show trial's output as it is printed."""
     lines = []
     with subprocess.Popen(
-        [*TRIAL, *names], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=golang.ROOT
+        [*TRIAL, f"--temp-directory={DIRECTORY}", *names],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        cwd=golang.ROOT,
     ) as trial:
         assert trial.stdout is not None
         for line in trial.stdout:
@@ -155,7 +161,7 @@ def runE2E() -> Counts:
     directories: SimpleQueue[str] = SimpleQueue()
     for number in range(AT_A_TIME):
         # Short, as the path of a unix socket may have no more than 107 characters.
-        directories.put(f"_trial.{number}")
+        directories.put(f"{DIRECTORY}.{number}")
     with ThreadPoolExecutor(AT_A_TIME) as workers:
         names = (f"tests.e2e.{file.stem}" for file in files)
         results = list(workers.map(runModule, names, repeat(directories)))
