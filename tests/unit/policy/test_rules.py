@@ -394,6 +394,9 @@ class ReservedTests(SynchronousTestCase):
     def test_rows(self) -> None:
         """Each row is a network in canonical form with a source, and no network is there twice."""
         found = [str(ip_network(special.network)) for special in SPECIALS]
+        # Python 3.13 and newer write the IPv4 address within this one with dots.
+        mapped = {"::ffff:0.0.0.0/96": "::ffff:0:0/96"}
+        found = [mapped.get(each, each) for each in found]
         self.assertEqual(found, [special.network for special in SPECIALS])
         self.assertEqual(len(set(found)), len(found))
         for special in SPECIALS:
