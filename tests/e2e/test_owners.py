@@ -9,6 +9,8 @@ import socket
 import sys
 from pathlib import Path
 
+from twisted.trial.unittest import SkipTest
+
 from tests.e2e.case import Over4, Over6, TunnelCase
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.process import PATIENCE, waitUntil
@@ -37,10 +39,16 @@ with socket.socket(
 
 
 def cgroupRoot() -> Path:
-    """The directory where cgroup version 2 is mounted."""
+    """
+    The directory where cgroup version 2 is mounted.
+
+    @raise SkipTest: there is none, or none where groups can be made.
+    """
     text = Path("/proc/self/mountinfo").read_text()
     found = re.search(r"^(?:\S+ ){4}(\S+) .* - cgroup2 ", text, re.MULTILINE)
-    return Path(found.group(1)) if found else Path("/nonexistent")
+    if found is None or not os.access(found[1], os.W_OK):
+        raise SkipTest("there are no control groups of version 2 that can be made")
+    return Path(found[1])
 
 
 def tellPeer(connection: socket.socket) -> None:
