@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from nanotun.config.entry import Key, keysOf  # noqa: E402
 from nanotun.config.keys import GROUPS, KEYS  # noqa: E402
+from nanotun.config.secretfiles import fileSentence  # noqa: E402
 from nanotun.interfaces import IScheme  # noqa: E402
 from nanotun.upstream.scheme import sendsNamesWith  # noqa: E402
 from nanotun.upstream.schemes.table import BUILT_IN  # noqa: E402
@@ -108,10 +109,9 @@ def _row(key: Key) -> str:
 
 
 def settingsTable() -> str:
-    """The table of all settings, in Markdown."""
-    return "| YAML key | flag | default | |\n|---|---|---|---|\n" + "".join(
-        map(_row, KEYS.values())
-    )
+    """The table of all settings, in Markdown, and what is said of all of them that are secret."""
+    rows = "".join(map(_row, KEYS.values()))
+    return f"| YAML key | flag | default | |\n|---|---|---|---|\n{rows}\n{fileSentence('`')}\n"
 
 
 def reloadTable() -> str:

@@ -20,6 +20,7 @@ from commandline import Option, Word, daemonOptions, words  # noqa: E402
 
 from nanotun import __version__  # noqa: E402
 from nanotun.config.keys import KEYS  # noqa: E402
+from nanotun.config.secretfiles import fileSentence  # noqa: E402
 
 #: Options of the daemon that many words have.
 FEW = frozenset(("config", "help", "run-dir", "version"))
@@ -115,6 +116,8 @@ a warning.
 .TP
 .B NANOTUN_PROXY_PASSWORD
 The password for a proxy that has a user name but no password.
+.PP
+{files}
 .TP
 .BR NOTIFY_SOCKET ", " WATCHDOG_USEC ", " WATCHDOG_PID
 systemd sets these to be notified of start, stop and reload, and that the
@@ -209,7 +212,7 @@ def page(table: Sequence[Word]) -> str:
         'The file is YAML: one\n.IR name : " value"\na line.\n'
         "Durations are numbers with a unit, as in 500ms, 30s or 1m30s.",
         *map(_setting, KEYS),
-        TAIL.strip(),
+        TAIL.strip().replace("{files}", roff(fileSentence())),
     ]
     return "\n".join(parts) + "\n"
 

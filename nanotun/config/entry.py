@@ -72,6 +72,8 @@ class Key(NamedTuple):
     @ivar structured: whether its values are mappings, so that the text of its flag and its
         variable is YAML.  What C{check} returns is then a tuple of named tuples with a field
         C{where}, which says where each was written.
+    @ivar secret: whether its value may hold a password.  It can then be in a file that a variable
+        names (L{nanotun.config.secretfiles}).
     @ivar off: the help of a switch's C{--no-} option.
     @ivar run: what C{nanotun run} does with it.
     """
@@ -89,6 +91,7 @@ class Key(NamedTuple):
     rights: bool
     repeats: bool
     structured: bool
+    secret: bool
     off: str
     run: InRun
 
@@ -129,6 +132,7 @@ def setting(
     rights: bool = False,
     repeats: bool = False,
     structured: bool = False,
+    secret: bool = False,
     off: str = "",
     run: InRun = InRun(),  # noqa: B008 (immutable)
 ) -> _T:
@@ -154,6 +158,7 @@ def setting(
         rights=rights,
         repeats=repeats,
         structured=structured,
+        secret=secret,
         off=off,
         run=run,
     )

@@ -12,8 +12,9 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import BinaryIO
 
 from twisted.python import usage
@@ -33,6 +34,7 @@ from nanotun.config.notices import (
     webShown,
 )
 from nanotun.config.rulecheck import neverMatch, neverUsed
+from nanotun.config.secretfiles import FILE_VARIABLES, fileSentence, readSecrets
 from nanotun.config.settings import (
     Settings,
     flagValue,
@@ -44,6 +46,7 @@ from nanotun.config.upstreamentries import PROXY
 from nanotun.config.upstreams import upstreamsOf
 from nanotun.errors import ConfigError, WrongOption
 from nanotun.interfaces import ProxyURL, UpstreamSettings
+from nanotun.linux.container import inContainer
 from nanotun.upstream.url import PASSWORD_VARIABLE, addPassword, wantsPassword
 
 #: Bytes.  A configuration is a page of text, or some megabytes if it has many networks;
@@ -62,7 +65,7 @@ PATH_ADVICE = "check the path after --config"
 DEFAULT_ADVICE = "try it with sudo, or give --config FILE or --proxy URL"
 
 #: Variables that are not of a setting: the second is the init script's.
-OTHER_VARIABLES = (PASSWORD_VARIABLE, "NANOTUN_DEFAULTS")
+OTHER_VARIABLES = (PASSWORD_VARIABLE, *FILE_VARIABLES.values(), "NANOTUN_DEFAULTS")
 
 
 def readFile(
@@ -122,6 +125,16 @@ def _checkSafe(file: str, path: str, status: os.stat_result, uid: int) -> None:
         )
 
 
+def _readSecret(uid: int, path: str, advice: str) -> str:
+    """Read a file with a secret; see L{readSecrets}."""
+    if inContainer():
+        # Compose mounts the file as it is on the machine, where it belongs to whoever wrote it.
+        with suppress(OSError):
+            uid = os.stat(path).st_uid
+    # That every user can read it is no warning: containers are given secrets like this.
+    return readFile(path, uid, "secret", advice)[0]
+
+
 def helpOf(key: Key) -> str:
     """The help of its option: one line, with the default."""
     help = key.help
@@ -150,8 +163,8 @@ class Options(ArrangedOptions):
     longdesc = (
         "Sends what arrives on a TUN device through a proxy. Every option but --config and "
         "--confirm can also be given in an environment variable, such as NANOTUN_MTU for mtu, or "
-        "in the configuration file. An option wins over a variable, and that over the file. A "
-        "switch is --x, --no-x or --x=true|false."
+        "in the configuration file. An option wins over a variable, and that over the file. "
+        f"{fileSentence()} A switch is --x, --no-x or --x=true|false."
     )
 
     optParameters = [
@@ -210,6 +223,7 @@ class Options(ArrangedOptions):
         @raise ConfigError: with one sentence for the user.
         """
         self.takeDefault()
+        environment, places = readSecrets(environment, partial(_readSecret, uid))
         path: str | None = self["config"]
         fileValues: dict[str, Given] = {}
         readable = False
@@ -222,7 +236,7 @@ class Options(ArrangedOptions):
             for key in KEYS.values()
             if self[key.flag] is not None
         }
-        given = {**variableValues(environment), **flagValues}
+        given = {**variableValues(environment, places), **flagValues}
         fallback = {} if path is not None else self.fallback(environment)
         self.settings = makeSettings(fileValues, {**fallback, **given}, path, self.defaultFile)
         self.given = frozenset(given)
@@ -233,7 +247,7 @@ class Options(ArrangedOptions):
         self.notices += self.settingNotices()
         self._readConfirm()
         self.notices += self._exposed(path if readable else None)
-        self._findPasswords(uid, environment)
+        self._findPasswords(uid, environment, places.get(PASSWORD_VARIABLE, PASSWORD_VARIABLE))
 
     def fallback(self, environment: Mapping[str, str]) -> dict[str, Given]:
         """
@@ -296,11 +310,15 @@ class Options(ArrangedOptions):
                 )
         return tuple(found.values())
 
-    def _findPasswords(self, uid: int, environment: Mapping[str, str]) -> None:
-        """Look for the passwords that the proxies' URLs leave out."""
+    def _findPasswords(self, uid: int, environment: Mapping[str, str], place: str) -> None:
+        """
+        Look for the passwords that the proxies' URLs leave out.
+
+        @param place: what to call the variable with the password in an error.
+        """
         variable = environment.get(PASSWORD_VARIABLE, "")
         proxy, *named = (
-            self._withPasswords(each, uid, variable if each.name == PROXY else "")
+            self._withPasswords(each, uid, variable if each.name == PROXY else "", place)
             for each in upstreamsOf(self.settings).values()
         )
         # An entry is kept as it was written but for its proxies.
@@ -309,12 +327,13 @@ class Options(ArrangedOptions):
         self.settings = replace(self.settings, proxy=proxy, upstreams=upstreams)
 
     def _withPasswords(
-        self, entry: UpstreamSettings, uid: int, variable: str
+        self, entry: UpstreamSettings, uid: int, variable: str, place: str
     ) -> tuple[ProxyURL, ...]:
         """
         The proxies of an upstream, with the password for those that lack one.
 
         @param variable: the password where there is no file.
+        @param place: what to call that in an error.
         """
         path = entry.passwordFile
         ours = "" if entry.name == PROXY else f" of the upstream {entry.name}"
@@ -325,7 +344,7 @@ class Options(ArrangedOptions):
                     "name that lacks a password.",
                 )
             return entry.proxy
-        text, where = variable, PASSWORD_VARIABLE
+        text, where = variable, place
         if path:
             where = f"The password file {path}"
             key = f"passwordFile of upstreams.{entry.name}" if ours else "proxyPasswordFile"

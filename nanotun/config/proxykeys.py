@@ -79,6 +79,7 @@ all this as the upstream proxy.
         live=True,
         rights=True,
         repeats=True,
+        secret=True,
         run=InRun(
             metavar="URL",
             help=f"the proxy: {SCHEMES.replace('`', '')}; without it, the variable ALL_PROXY",
@@ -137,6 +138,7 @@ stand for the flow's own: each program then has connections of its own.
         live=True,
         rights=True,
         repeats=True,
+        secret=True,
     )
     proxyCheckInterval: float = setting(
         # More often is a load on the proxy; more rarely, a user's flow finds out first.

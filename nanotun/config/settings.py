@@ -45,16 +45,19 @@ def flagValue(key: Key, text: str) -> Given:
         raise WrongOption(str(error)) from None
 
 
-def variableValues(environment: Mapping[str, str]) -> dict[str, Given]:
+def variableValues(
+    environment: Mapping[str, str], places: Mapping[str, str] | None = None
+) -> dict[str, Given]:
     """
     The settings that environment variables give, by key.
 
     An empty variable counts as not set.
 
+    @param places: what to call a variable in an error, if not by its name.
     @raise ConfigError: one should be YAML, and is not.
     """
     return {
-        key.name: _textValue(key, text, key.variable)
+        key.name: _textValue(key, text, (places or {}).get(key.variable, key.variable))
         for key in KEYS.values()
         if (text := environment.get(key.variable, ""))
     }
