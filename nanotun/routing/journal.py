@@ -2,7 +2,8 @@
 The journal: changes that have to be undone, on disk before they are applied.
 
 It is one JSON file, which is replaced as a whole.  It names the boot and the network
-namespace that it is about: elsewhere its changes would be somebody else's.
+namespace that it is about: elsewhere its changes would be somebody else's.  If that is gone, as
+after the restart of a container, so are they.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 from nanotun.errors import RoutingError
 from nanotun.linux.trust import NotTrusted, openTrusted
+from nanotun.routing.place import NetworkPlace, currentPlace, isGone
 from nanotun.rundir import JOURNAL, command
 
 #: Bytes; a thousand changes need a tenth of that.
@@ -30,27 +32,27 @@ class Entry(NamedTuple):
     record: dict[str, Any]
 
 
-def currentPlace() -> tuple[str, int]:
-    """The id of this boot (random(4)), and the inode of the network namespace."""
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        boot = file.read().strip()
-    return boot, os.stat("/proc/thread-self/ns/net").st_ino
-
-
 class Journal:
     """
     Reads and writes the file.
 
     @param directory: created with mode 0755 if it is missing.
     @param place: returns the current boot and network namespace.
+    @param gone: see L{isGone}.
     """
 
-    def __init__(self, directory: str, place: Callable[[], tuple[str, int]] = currentPlace) -> None:
+    def __init__(
+        self,
+        directory: str,
+        place: Callable[[], NetworkPlace] = currentPlace,
+        gone: Callable[[NetworkPlace, NetworkPlace], bool] = isGone,
+    ) -> None:
         self.runDir = directory
         self.path = os.path.join(directory, JOURNAL)
         self._new = f"{self.path}.new"
         self._directory = directory
         self._place = place
+        self._gone = gone
 
     def read(self) -> tuple[list[Entry], bool]:
         """
@@ -58,7 +60,7 @@ class Journal:
         kill switch is one of them.
 
         @raise RoutingError: the file cannot be read, is not root's alone, or is about another
-            network namespace of this boot.
+            network namespace of this boot that still exists.
         """
         try:
             with open(openTrusted(self._directory, JOURNAL, os.O_RDONLY), "rb") as file:
@@ -73,7 +75,10 @@ class Journal:
             ) from None
         try:
             whole = json.loads(data)
-            boot, namespace = whole["boot"], whole["namespace"]
+            # An older nanotun has written no cookie.
+            place = NetworkPlace(
+                whole["boot"], int(whole["namespace"]), int(whole.get("cookie", 0))
+            )
             if whole["version"] != _VERSION:
                 raise ValueError(whole["version"])
             entries = [Entry(str(each["kind"]), dict(each["record"])) for each in whole["changes"]]
@@ -83,14 +88,17 @@ class Journal:
                 f"The journal {self.path} is damaged; '{command('recover', self.runDir)} --force' "
                 "undoes what can be told to be nanotun's without it."
             ) from None
-        hereBoot, hereNamespace = self._place()
-        if boot != hereBoot:
+        here = self._place()
+        if place.boot != here.boot:
             # The reboot has undone everything.
             return [], False
-        if namespace != hereNamespace:
+        if not place.isSame(here):
+            if self._gone(place, here):
+                return [], False
             raise RoutingError(
                 f"The journal {self.path} is about another network namespace; run "
-                f"'{command('recover', self.runDir)}' there, or remove the file if that is gone."
+                f"'{command('recover', self.runDir)}' there, or give this nanotun a runDir of its "
+                "own."
             )
         return entries, killSwitch
 
@@ -103,11 +111,12 @@ class Journal:
         if not entries:
             self.remove()
             return
-        boot, namespace = self._place()
+        here = self._place()
         whole = {
             "version": _VERSION,
-            "boot": boot,
-            "namespace": namespace,
+            "boot": here.boot,
+            "namespace": here.namespace,
+            "cookie": here.cookie,
             "killSwitch": killSwitch,
             "changes": [each._asdict() for each in entries],
         }

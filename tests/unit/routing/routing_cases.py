@@ -26,12 +26,13 @@ from nanotun.routing.interfaces import IChange
 from nanotun.routing.journal import Journal
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.netlink import CachedRoutes
+from nanotun.routing.place import NetworkPlace
 from nanotun.routing.reconciler import Reconciler
 from nanotun.routing.routes import Routes
 from nanotun.routing.values import LAST, PROTOCOL, Interface, Wishes
 from nanotun.testing import MemoryRoutes
 
-PLACE = ("boot", 7)
+PLACE = NetworkPlace("boot", 7)
 UPLINK = Interface("up0", ("192.168.1.0/24", "2001:db8::/64"), ("192.168.1.1", "2001:db8::1"))
 TUNNEL = Interface("nano0", ("198.18.0.0/30", "fdfe:dcba:9876::/126"))
 
@@ -99,6 +100,7 @@ class RoutingCase(SynchronousTestCase):
     @ivar kernel: its rules and routes.
     @ivar root: its C{/proc/sys}.
     @ivar there: what changes of another kind are done.
+    @ivar gone: whether a network namespace that a journal names does not exist any more.
     @ivar fails: what of them does not work, such as C{"do x"}.
     """
 
@@ -115,6 +117,7 @@ class RoutingCase(SynchronousTestCase):
         self.there: list[str] = []
         self.fails: set[str] = set()
         self.place = PLACE
+        self.gone = False
         self.clock = Clock()
 
     def sysctl(self, name: str) -> Path:
@@ -127,7 +130,7 @@ class RoutingCase(SynchronousTestCase):
 
     def journal(self) -> Journal:
         """The journal, as a new process finds it."""
-        return Journal(str(self.runDir), lambda: self.place)
+        return Journal(str(self.runDir), lambda: self.place, lambda *_: self.gone)
 
     def changes(self, cached: CachedRoutes | None = None) -> Changes:
         """The maker of changes."""

@@ -9,7 +9,8 @@ import os
 import stat
 
 from nanotun.errors import RoutingError
-from nanotun.routing.journal import Entry, Journal, currentPlace
+from nanotun.routing.journal import Entry, Journal
+from nanotun.routing.place import NetworkPlace
 from tests.unit.routing.routing_cases import RoutingCase
 
 ENTRIES = [Entry("rule", {"priority": 1}), Entry("fake", {"name": "x"})]
@@ -54,15 +55,35 @@ class JournalTests(RoutingCase):
     def test_otherBoot(self) -> None:
         """After a reboot there is nothing to undo."""
         self.journal().write(ENTRIES, True)
-        self.place = ("another boot", 7)
+        self.place = NetworkPlace("another boot", 7)
         self.assertEqual(self.journal().read(), ([], False))
 
     def test_otherNamespace(self) -> None:
         """A journal of another network namespace is an error that says what to do."""
         self.journal().write(ENTRIES, True)
-        self.place = ("boot", 8)
+        self.place = NetworkPlace("boot", 8)
         error = self.assertRaises(RoutingError, self.journal().read)
         self.assertIn("another network namespace", str(error))
+
+    def test_goneNamespace(self) -> None:
+        """A namespace that is gone has taken all changes with it, and its kill switch."""
+        self.place = NetworkPlace("boot", 7, 100)
+        self.journal().write(ENTRIES, True)
+        self.gone = True
+        for place in (NetworkPlace("boot", 8, 101), NetworkPlace("boot", 7, 101)):
+            self.place = place
+            self.assertEqual(self.journal().read(), ([], False))
+        # Without the cookie, which an older kernel does not tell, the inode counts.
+        self.place = NetworkPlace("boot", 7)
+        self.assertEqual(self.journal().read(), (ENTRIES, True))
+
+    def test_older(self) -> None:
+        """A journal of an older nanotun, without the cookie, is read."""
+        self.journal().write(ENTRIES, True)
+        whole = json.loads(self.runDir.joinpath("journal.json").read_text())
+        del whole["cookie"]
+        self.runDir.joinpath("journal.json").write_text(json.dumps(whole))
+        self.assertEqual(self.journal().read(), (ENTRIES, True))
 
     def test_damaged(self) -> None:
         """If the file is no journal, the error says what to do."""
@@ -80,10 +101,7 @@ class JournalTests(RoutingCase):
         self.assertIn("cannot be written", str(error))
         self.assertRaises(RoutingError, self.journal().read)
 
-    def test_place(self) -> None:
-        """This boot and this network namespace are identified."""
-        boot, namespace = currentPlace()
-        self.assertEqual(len(boot), 36)
-        self.assertEqual(namespace, os.stat("/proc/self/ns/net").st_ino)
+    def test_here(self) -> None:
+        """What was written in this network namespace is read there."""
         Journal(str(self.runDir)).write(ENTRIES, False)
         self.assertEqual(Journal(str(self.runDir)).read(), (ENTRIES, False))

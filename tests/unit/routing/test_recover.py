@@ -22,6 +22,7 @@ from nanotun.routing.applied import Applied
 from nanotun.routing.changes import RuleChange
 from nanotun.routing.journal import Entry, Journal
 from nanotun.routing.netlink import CachedRoutes
+from nanotun.routing.place import NetworkPlace
 from nanotun.routing.recover import Leftovers, Recovered, recover
 from nanotun.routing.unrouted import makeLeftovers
 from nanotun.routing.values import Rule
@@ -66,7 +67,7 @@ class LeftoversTests(CrashCase):
         self.leftovers().start()
         self.assertEqual((self.kernel.rules(), self.written()), ([], ["do firewall"]))
         self.fails.clear()
-        self.place = ("boot", 8)
+        self.place = NetworkPlace("boot", 8)
         self.leftovers().start()
         self.assertEqual(self.there, ["firewall"])
 
