@@ -93,6 +93,7 @@ _nanotun() {
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--rebind-protection[whether answers are dropped that give a name an address of a local network \[default\: false\]]' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
+                '--resolv-conf=[/etc/resolv.conf of a container under autoDefaultRoute\: auto (names only the relay) or off \[default\: auto\]]:MODE:(auto off)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
@@ -167,6 +168,7 @@ _nanotun() {
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--rebind-protection[whether answers are dropped that give a name an address of a local network \[default\: false\]]' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
+                '--resolv-conf=[/etc/resolv.conf of a container under autoDefaultRoute\: auto (names only the relay) or off \[default\: auto\]]:MODE:(auto off)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
@@ -447,6 +449,7 @@ _nanotun() {
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--rebind-protection[whether answers are dropped that give a name an address of a local network \[default\: false\]]' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
+                '--resolv-conf=[/etc/resolv.conf of a container under autoDefaultRoute\: auto (names only the relay) or off \[default\: auto\]]:MODE:(auto off)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
@@ -531,6 +534,7 @@ _nanotun() {
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--rebind-protection[whether answers are dropped that give a name an address of a local network \[default\: false\]]' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
+                '--resolv-conf=[/etc/resolv.conf of a container under autoDefaultRoute\: auto (names only the relay) or off \[default\: auto\]]:MODE:(auto off)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \
@@ -605,6 +609,7 @@ _nanotun() {
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
                 '--rebind-protection[whether answers are dropped that give a name an address of a local network \[default\: false\]]' \
                 '--reload-flows=[open connections at a reload\: keep them all, or judge them again and end those that would go elsewhere \[default\: keep\]]:MODE:(keep judge)' \
+                '--resolv-conf=[/etc/resolv.conf of a container under autoDefaultRoute\: auto (names only the relay) or off \[default\: auto\]]:MODE:(auto off)' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--run-dir=[directory of the control socket, the lock and the routes'\'' journal \[default\: /run/nanotun\]]:DIR:_files -/' \
                 '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \

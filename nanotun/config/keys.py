@@ -133,6 +133,17 @@ class RouteSettings:
         "get out then, until the next start or 'nanotun recover'; if lan is proxy, SSH only.",
         run=REFUSED,
     )
+    resolvConf: str = setting(
+        values.Choice("auto", "off"),
+        "auto",
+        "MODE",
+        "/etc/resolv.conf of a container under autoDefaultRoute: `auto` (names only the relay) or "
+        "`off`",
+        doc="What becomes of /etc/resolv.conf in a container under autoDefaultRoute: auto has it "
+        "name the relay alone, and puts it back at the end; off leaves it as it is.  Elsewhere "
+        "it is always left alone, and the firewall redirects queries.",
+        run=REFUSED,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from nanotun.config.settings import Settings
 from nanotun.flow import Endpoint
 from nanotun.linux.cgroups import cgroupMount
 from nanotun.linux.locality import isOwnAddress
-from nanotun.linux.resolvconf import readResolvConf
+from nanotun.linux.resolvconf import RESOLV_CONF, readResolvConf
 from nanotun.linux.users import uidOf
 from nanotun.owners.cgroups import CgroupTree
 from nanotun.owners.interfaces import IProcesses, ISockets
@@ -34,8 +34,6 @@ NSCD_NAMES = frozenset({"unit:nscd.service", "unit:unscd.service", "uid:nscd", "
 RESOLVED = "/run/systemd/resolve/stub-resolv.conf"
 RESOLVED_STUBS = ("127.0.0.53", "127.0.0.54")
 RESOLVED_NAMES = frozenset({"unit:systemd-resolved.service", "uid:systemd-resolve"})
-
-RESOLV_CONF = "/etc/resolv.conf"
 
 
 class LocalResolvers:

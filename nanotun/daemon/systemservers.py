@@ -35,11 +35,11 @@ from nanotun.config.askedservers import serversOf
 from nanotun.config.settings import Settings
 from nanotun.config.values import listed
 from nanotun.daemon.circles import Circles
-from nanotun.daemon.localresolvers import RESOLV_CONF, RESOLVED, RESOLVED_STUBS
+from nanotun.daemon.localresolvers import RESOLVED, RESOLVED_STUBS
 from nanotun.flow import Endpoint
 from nanotun.interfaces import DnsServer, IPart
 from nanotun.linux.locality import isOwnAddress
-from nanotun.linux.resolvconf import readResolvConf
+from nanotun.linux.resolvconf import RESOLV_CONF, readResolvConf
 from nanotun.linux.resolvedlinks import LinkServers, resolvedServers
 from nanotun.linux.stamp import stampAt
 from nanotun.routing.firewall.tools import SystemTools, Tools

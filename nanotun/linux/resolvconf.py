@@ -1,15 +1,67 @@
 """
 Reads F{resolv.conf}: which DNS servers a machine asks, and in which domains it looks for short
 names (resolv.conf(5)).
+
+In a container nanotun writes the file itself (L{nanotun.routing.firewall.resolvconf}).  What was
+there before is then in comments behind the new lines, so that the file can be put back by whoever
+finds it, and C{dns: system} goes on with the servers from before.
 """
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from typing import NamedTuple
 
+RESOLV_CONF = "/etc/resolv.conf"
+
 #: Characters to read.  A file of this size has thousands of servers.
 SIZE_LIMIT = 1 << 16
+
+
+#: The first line of a file that nanotun wrote, with the runDir of the daemon that did.
+HEAD = "# Written by nanotun ({runDir}), which puts back the lines below when it stops."
+
+#: Before each line that was there.
+KEPT = "#nanotun: "
+
+_HEAD = re.compile(re.escape(HEAD).replace(re.escape("{runDir}"), "(/[^\n]*)"))
+
+
+class Written(NamedTuple):
+    """
+    A file that nanotun wrote.
+
+    @ivar runDir: of the daemon.
+    @ivar before: the whole text from before.
+    """
+
+    runDir: str
+    before: str
+
+
+def findWritten(text: str) -> Written | None:
+    """What a file says of itself; L{None} if nanotun did not write it."""
+    head, *lines = text.split("\n")
+    found = _HEAD.fullmatch(head)
+    if found is None:
+        return None
+    kept = (line.removeprefix(KEPT) for line in lines if line.startswith(KEPT))
+    return Written(found[1], "\n".join(kept))
+
+
+def written(before: str, runDir: str, server: str) -> str:
+    """
+    The text with another server; search domains and options stay.
+
+    @param before: the text that L{findWritten} gives back, without nanotun's own lines.
+    @param server: a literal address.
+    """
+    lines = before.split("\n")
+    stay = [line for line in lines if line.split()[:1] in (["search"], ["domain"], ["options"])]
+    kept = (f"{KEPT}{line}" for line in lines)
+    head = HEAD.format(runDir=runDir)
+    return "\n".join([head, f"nameserver {server}", *stay, *kept]) + "\n"
 
 
 class ResolvConf(NamedTuple):
@@ -28,15 +80,18 @@ class ResolvConf(NamedTuple):
 
 def readResolvConf(path: str) -> ResolvConf:
     """
-    Read a file.  Lines that are not understood are passed over, as the C library does.
+    Read a file.  Lines that are not understood are passed over, as the C library does.  Of a file
+    that nanotun wrote, what was there before is read.
 
     @return: nothing in both fields if the file is missing or cannot be read.
     """
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read(SIZE_LIMIT).splitlines()
+            text = file.read(SIZE_LIMIT)
     except OSError:
         return ResolvConf()
+    found = findWritten(text)
+    lines = (text if found is None else found.before).splitlines()
     servers: dict[str, None] = {}
     search: tuple[str, ...] = ()
     for line in lines:

@@ -58,7 +58,8 @@ class Applied:
 
     def load(self) -> None:
         """
-        Take over the journal's changes, as the work of an earlier process.
+        Take over the journal's changes, and those that files tell of, as the work of an earlier
+        process.
 
         @raise RoutingError: the journal cannot be read, or is about another network
             namespace.
@@ -74,6 +75,7 @@ class Applied:
                     f"know; run '{self.recovery}' with the nanotun that wrote it."
                 ) from None
         self._loaded = {id(change) for change in self.made}
+        self.adopt(self._changes.files(self.runDir))
 
     def adopt(self, found: Iterable[IChange]) -> None:
         """

@@ -201,6 +201,7 @@ class Changes:
     @param others: for each other kind of change, the function that makes one from its
         record.
     @param leftovers: finds those of the other kinds that are ours even without a journal.
+    @param files: likewise, those in files that may outlive the journal; takes a C{runDir}.
     @param root: the folder of sysctls.
     """
 
@@ -209,11 +210,13 @@ class Changes:
         kernel: IKernelRoutes,
         others: Mapping[str, Callable[[dict[str, Any]], IChange]],
         leftovers: Callable[[], list[IChange]] = list,
+        files: Callable[[str], list[IChange]] = lambda runDir: [],
         root: str = "/proc/sys",
     ) -> None:
         self._kernel = kernel
         self._others = others
         self._leftovers = leftovers
+        self.files = files
         self._root = root
 
     def make(self, value: Rule | Route | Sysctl) -> IChange:

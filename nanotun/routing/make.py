@@ -20,6 +20,7 @@ from nanotun.routing.exceptions import Exceptions
 from nanotun.routing.firewall.cgroups import Cgroups
 from nanotun.routing.firewall.cgroupwatch import CgroupWatch
 from nanotun.routing.firewall.firewall import Firewall, firewallKinds, firewallLeftovers
+from nanotun.routing.firewall.resolvconf import leftBy
 from nanotun.routing.host import AskedServers, HostReader, lookUp, proxyHosts, wishesOf
 from nanotun.routing.interfaces import IKernelRoutes
 from nanotun.routing.journal import Journal
@@ -115,4 +116,4 @@ def closedSentence(lan: str, runDir: str) -> str:
 
 def makeChanges(kernel: IKernelRoutes) -> Changes:
     """The maker of changes of all kinds."""
-    return Changes(kernel, firewallKinds(), firewallLeftovers)
+    return Changes(kernel, firewallKinds(), firewallLeftovers, leftBy)

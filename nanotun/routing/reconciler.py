@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 
 from twisted.logger import Logger
 
+from nanotun.addresses import isAddress
 from nanotun.errors import RoutingError
 from nanotun.routing.alone import checkAlone
 from nanotun.routing.applied import Applied
 from nanotun.routing.changes import Changes, RuleChange
 from nanotun.routing.exceptions import Exceptions
+from nanotun.routing.firewall.resolvconf import ResolvConfFile
 from nanotun.routing.host import HostReader
 from nanotun.routing.interfaces import IChange
 from nanotun.routing.netlink import CachedRoutes
@@ -90,6 +92,17 @@ class Reconciler:
         replaced = self._wishes.killSwitch and mayKillSwitch
         self.applied.adopt([*reversed(found), *([] if replaced else switches)])
         return bool(switches) or any(_isKillSwitch(change.rule) for change in found)
+
+    def askAsBefore(self) -> None:
+        """
+        Let this machine look up the proxies' names as before, if a killed daemon has left its relay
+        as the only server: that answers only once we have started.
+        """
+        if all(map(isAddress, self._exceptions.hosts)):
+            return
+        for change in self.applied.made:
+            if isinstance(change, ResolvConfFile):
+                change.undo()
 
     def reconcile(self, starting: bool, mayKillSwitch: bool) -> int:
         """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nanotun.config.settings import Settings
 from nanotun.routing.alone import Alone
+from nanotun.routing.firewall.resolvconf import leftBy
 from nanotun.routing.journal import Journal
 from nanotun.routing.netlink import CachedRoutes, NetlinkRoutes
 
@@ -28,7 +29,8 @@ def makeLeftovers(settings: Settings) -> Leftovers | None:
     routes itself (C{autoDefaultRoute} is off); L{None} if nothing was left.
     """
     journal = Journal(settings.runDir)
-    if settings.autoDefaultRoute or not os.path.exists(journal.path):
+    left = os.path.exists(journal.path) or leftBy(settings.runDir)
+    if settings.autoDefaultRoute or not left:
         return None
     from nanotun.routing.applied import Applied
     from nanotun.routing.make import makeChanges

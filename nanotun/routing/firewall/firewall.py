@@ -19,7 +19,7 @@ from nanotun.config.networks import Network
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.config.settings import Settings
 from nanotun.linux.cgroups import MOUNTS, cgroupMount
-from nanotun.routing.firewall import iptables, nft, resolved, switch
+from nanotun.routing.firewall import iptables, nft, resolvconf, resolved, switch
 from nanotun.routing.firewall.cgroups import Cgroups
 from nanotun.routing.firewall.rules import EVERYBODY, Chosen, Exclusions, Marks, Neighbourhood
 from nanotun.routing.firewall.switchtext import SWITCH, iptablesLines, nftText
@@ -53,6 +53,7 @@ class Firewall:
     @param tools: the machine's tools.
     @param mounts: a file like C{/proc/self/mountinfo}.
     @param hasIPv6: whether the kernel speaks IPv6; L{None} to find out.
+    @param files: changes to files that name DNS servers; L{None} to find out.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Firewall:
         tools: Tools | None = None,
         mounts: str = MOUNTS,
         hasIPv6: bool | None = None,
+        files: Sequence[IChange] | None = None,
     ) -> None:
         self._settings = settings
         self._tools = SystemTools() if tools is None else tools
@@ -72,6 +74,7 @@ class Firewall:
         self._users: tuple[int, ...] | None = None
         self._chosen: Chosen | None = None
         self._networks = _collapsed(settings.excludedIPs)
+        self._files = resolvconf.fileOf(settings) if files is None else files
         #: The last ones, with and without a kill switch, and what they were made of.
         self._changes: dict[bool, tuple[object, list[IChange]]] = {}
 
@@ -90,11 +93,14 @@ class Firewall:
         key = self._networks, marks, around
         before, changes = self._changes.get(wanted, (None, []))
         if before != key:
-            changes = [self._rules(wanted, marks, around), *changes[1:]]
-            if len(changes) == 1 and self._tools.path("busctl"):
-                changes.append(resolved.ResolvedLink(self._tools, self._settings.tunName))
+            changes = [self._rules(wanted, marks, around), *(changes[1:] or self._others())]
             self._changes[wanted] = key, changes
         return list(changes)
+
+    def _others(self) -> list[IChange]:
+        """What tells others of the relay."""
+        link = resolved.ResolvedLink(self._tools, self._settings.tunName)
+        return [*([link] if self._tools.path("busctl") else []), *self._files]
 
     def exclude(self, networks: Iterable[Network]) -> bool:
         """
@@ -190,6 +196,7 @@ def firewallKinds(
         ),
         switch.SwitchTable.kind: lambda record: switch.switchTableFromRecord(tools, record),
         switch.SwitchChains.kind: lambda record: switch.switchChainsFromRecord(tools, record),
+        resolvconf.ResolvConfFile.kind: resolvconf.fromRecord,
         resolved.ResolvedLink.kind: lambda record: resolved.linkFromRecord(tools, record),
     }
 
@@ -201,6 +208,9 @@ def firewallLeftovers(tools: Tools | None = None) -> list[IChange]:
     tools = SystemTools() if tools is None else tools
     none, nowhere = Exclusions(), Cgroups((), "")
     found: list[IChange] = [*switch.switchLeftovers(tools)]
+    file = resolvconf.findFile()
+    if file is not None:
+        found.append(resolvconf.ResolvConfFile(file.runDir))
     if tools.path("nft"):
         found.append(
             nft.NftTable(nft.NftLoader(tools), "", none, False, nowhere, unconditional=True)

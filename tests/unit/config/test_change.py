@@ -29,6 +29,7 @@ RESTART = {
     "autoDefaultRoute",
     "ipv6",
     "killSwitch",
+    "resolvConf",
     "onlyProcesses",
     "runDir",
     "flowLog",

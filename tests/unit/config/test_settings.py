@@ -95,6 +95,7 @@ class SettingsTests(SynchronousTestCase):
                 autoDefaultRoute=False,
                 ipv6="auto",
                 killSwitch=False,
+                resolvConf="auto",
                 runDir="/run/nanotun",
                 logLevel="info",
                 logDir="logs",

@@ -8,9 +8,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
-from nanotun.daemon.localresolvers import NSCD_SOCKETS, RESOLV_CONF, RESOLVED, LocalResolvers
+from nanotun.daemon.localresolvers import NSCD_SOCKETS, RESOLVED, LocalResolvers
 from nanotun.errors import ConfigError
 from nanotun.flow import Endpoint, Protocol
+from nanotun.linux.resolvconf import RESOLV_CONF
 from nanotun.testing.owners import FakeSockets
 
 #: The group of the sockets that the tests open.

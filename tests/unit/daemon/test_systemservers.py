@@ -18,7 +18,7 @@ from nanotun.config.keys import KEYS
 from nanotun.config.selectors import Selector, SelectorKind
 from nanotun.config.settings import Settings, flagValue, makeSettings
 from nanotun.daemon.circles import Circles
-from nanotun.daemon.localresolvers import RESOLV_CONF, RESOLVED
+from nanotun.daemon.localresolvers import RESOLVED
 from nanotun.daemon.systemservers import (
     LOOK_PAUSE,
     MANAGER_CONF,
@@ -30,6 +30,7 @@ from nanotun.daemon.systemservers import (
 )
 from nanotun.flow import Endpoint
 from nanotun.interfaces import DnsServer, IPart
+from nanotun.linux.resolvconf import RESOLV_CONF
 from nanotun.linux.resolvedlinks import LinkServers
 
 ROUTER, VPN, GLOBAL = "192.168.1.1", "10.8.0.1", "9.9.9.9"

@@ -20,7 +20,6 @@ from nanotun.config.options import Options
 from nanotun.control.lock import InstanceLock
 from nanotun.daemon import privileges
 from nanotun.daemon.checking import checkFiles
-from nanotun.daemon.localresolvers import RESOLV_CONF
 from nanotun.daemon.networkwatch import NetworkWatch
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.older import OlderConnections
@@ -36,6 +35,7 @@ from nanotun.flow import Decision, Endpoint, Flow, Protocol, Verdict
 from nanotun.gateway.dns.message import readQuery
 from nanotun.interfaces import DnsServer, IPacketEngine, IPacketEngineFactory
 from nanotun.linux.markedroute import MarkedRoute
+from nanotun.linux.resolvconf import RESOLV_CONF
 from nanotun.metrics.server import MetricsServer
 from nanotun.owners.recorder import Recorder
 from nanotun.router.dialtimes import DialTimes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import Any
 
@@ -18,6 +19,7 @@ from nanotun.routing.firewall.firewall import (
     firewallLeftovers,
     groupsAmong,
 )
+from nanotun.routing.firewall.resolvconf import ResolvConfFile
 from nanotun.routing.firewall.rules import keyIn, signature
 from nanotun.routing.interfaces import IChange
 from nanotun.routing.values import Host, Interface, Mark
@@ -31,7 +33,13 @@ def settingsWith(**values: str) -> Settings:
 
 
 class ChangesTests(FirewallCase):
-    """L{Firewall} and L{firewallKinds}."""
+    """
+    L{Firewall} and L{firewallKinds}.
+
+    @cvar files: what names DNS servers on the machine.
+    """
+
+    files: Sequence[IChange] = ()
 
     def kinds(self, hasIPv6: bool = True, **values: str) -> list[str]:
         """Descriptions of the changes."""
@@ -39,7 +47,7 @@ class ChangesTests(FirewallCase):
 
     def firewall(self, hasIPv6: bool = True, **values: str) -> Firewall:
         """The firewall of these settings, on a machine with the fake tools."""
-        return Firewall(settingsWith(**values), self.tools, self.mounts, hasIPv6)
+        return Firewall(settingsWith(**values), self.tools, self.mounts, hasIPv6, self.files)
 
     def test_nft(self) -> None:
         """nft is used if it works, and systemd-resolved is configured if busctl is installed."""
@@ -244,6 +252,7 @@ class ChangesTests(FirewallCase):
 
     def test_kinds(self) -> None:
         """Each kind of change can be made from its record."""
+        self.files = (ResolvConfFile("/run/nanotun"),)
         made = [*self.firewall().changes(), *self.firewall().switch((), ())]
         self.tools.installed.discard("nft")
         made += [*self.firewall().changes(), *self.firewall().switch((), ())]
