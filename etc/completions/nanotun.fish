@@ -166,6 +166,7 @@ complete -c nanotun -n '__fish_seen_subcommand_from check' -l upstream-pool -x -
 complete -c nanotun -n '__fish_seen_subcommand_from check' -l version -d 'Display nanotun\'s version and exit.'
 complete -c nanotun -n '__fish_seen_subcommand_from check' -l web -x -d 'address of the page for a browser and of its API, such as 127.0.0.1:8198; \'\' for none'
 complete -c nanotun -n '__fish_seen_subcommand_from check' -F
+complete -c nanotun -n '__fish_seen_subcommand_from status' -l check -d 'only whether the tunnel works; status 1 and one sentence if not'
 complete -c nanotun -n '__fish_seen_subcommand_from status' -l config -s c -r -F -d 'the daemon\'s configuration file, for its runDir'
 complete -c nanotun -n '__fish_seen_subcommand_from status' -l help -d 'Display this help and exit.'
 complete -c nanotun -n '__fish_seen_subcommand_from status' -l json -s j -d 'one JSON object; docs/command.md has its fields'

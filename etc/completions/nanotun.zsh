@@ -186,7 +186,8 @@ _nanotun() {
                 '*:file:_files'
             ;;
         status)
-            _arguments -S '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
+            _arguments -S '--check[only whether the tunnel works; status 1 and one sentence if not]' \
+                '--config=[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
                 '-c[the daemon'\''s configuration file, for its runDir]:FILE:_files' \
                 '--help[Display this help and exit.]' \
                 '--json[one JSON object; docs/command.md has its fields]' \

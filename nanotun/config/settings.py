@@ -176,4 +176,7 @@ def _missing(key: Key, fileName: str | None, defaultFile: str) -> str:
     if fileName is None:
         more = f", or write it into {defaultFile}" if defaultFile else ""
         return f"No {key.name} is set: give {flag}, or --config FILE with the line {line}{more}."
-    return f"{fileName}: no {key.name} is set; add the line {line} or give {flag}."
+    return (
+        f"{fileName}: no {key.name} is set; add the line {line}, set the variable {key.variable}, "
+        f"or give {flag}."
+    )

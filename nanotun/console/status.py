@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nanotun.console import GOOD
+from nanotun.console import FAILED, GOOD
 from nanotun.console.command import run
-from nanotun.console.statustext import ratesOf, statusLines, statusRows
+from nanotun.console.statustext import printable, ratesOf, statusLines, statusRows
 from nanotun.console.watched import WatchOptions
 from nanotun.control.client import Client
 
@@ -24,12 +24,28 @@ if TYPE_CHECKING:
 class StatusOptions(WatchOptions):
     """The command line."""
 
-    synopsis = "Usage: nanotun status [--json] [--watch [SECONDS]] [options]"
+    synopsis = "Usage: nanotun status [--json] [--watch [SECONDS]] [--check] [options]"
     longdesc = "Shows how the daemon does. Status 3: none runs."
 
     optFlags = [
         ["json", "j", "one JSON object; docs/command.md has its fields"],
+        ["check", None, "only whether the tunnel works; status 1 and one sentence if not"],
     ]
+
+
+def trouble(report: dict[str, Any]) -> str:
+    """
+    Why the tunnel does not work, as far as a report tells: a sentence, or the empty string.
+
+    A proxy that nobody has asked yet counts as one that works, and one of several is enough.
+    """
+    proxies = report["upstream"]["proxies"] if report.get("upstream") else []
+    known = (report.get("upstreams") or {}).get("proxy")
+    down = [each for each in (known or {}).get("proxies", proxies) if each.get("health") == "down"]
+    if down and len(down) == len(proxies):
+        return str(down[0].get("trouble") or f"The proxy {down[0]['url']} does not answer.")
+    routes = report.get("routes") or {}
+    return str(routes.get("trouble") or "")
 
 
 def watch(
@@ -110,6 +126,10 @@ def main(arguments: Sequence[str]) -> int:
                 except KeyboardInterrupt:
                     return GOOD
             report = client.ask("status")
+        if options["check"]:
+            found = trouble(report)
+            print(printable(found) if found else "The tunnel works.")
+            return FAILED if found else GOOD
         print(json.dumps(report, indent=2) if options["json"] else "\n".join(statusLines(report)))
         return GOOD
 

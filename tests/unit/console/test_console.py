@@ -219,6 +219,34 @@ class FakeClient:
         return REPORT
 
 
+class TroubleTests(SynchronousTestCase):
+    """Whether the tunnel works: C{nanotun status --check}."""
+
+    def trouble(self, *healths: str, routes: str = "", named: bool = True) -> str:
+        """What is said about proxies with these healths."""
+        proxies = [
+            {"url": f"socks5://p{n}:1080", "health": health, "trouble": f"p{n} is down."}
+            for n, health in enumerate(healths)
+        ]
+        upstream = {"policy": None, "proxies": proxies}
+        report: dict[str, Any] = {"upstream": upstream, "routes": {"trouble": routes}}
+        if named:
+            report["upstreams"] = {"proxy": upstream}
+        return status.trouble(report)
+
+    def test_proxies(self) -> None:
+        """It does not once all proxies are down; one that nobody has asked may well work."""
+        for named in (True, False):
+            for healths in ((), ("up",), ("unknown",), ("down", "up")):
+                self.assertEqual(self.trouble(*healths, named=named), "")
+            self.assertEqual(self.trouble("down", "down", named=named), "p0 is down.")
+
+    def test_routes(self) -> None:
+        """Nor does it if something is wrong with the routes."""
+        self.assertEqual(self.trouble("up", routes="No IPv6."), "No IPv6.")
+        self.assertEqual(status.trouble({"upstream": None, "routes": None}), "")
+
+
 class StatusTests(ConsoleCase):
     """L{status} and the live table."""
 
