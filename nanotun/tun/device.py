@@ -17,6 +17,7 @@ from zope.interface import implementer
 from nanotun.addresses import GATEWAY4, KERNEL4
 from nanotun.errors import DeviceError
 from nanotun.interfaces import ITunDevice, ITunOpener
+from nanotun.linux.container import inContainer
 from nanotun.tun import system as tun
 from nanotun.tun.links import LinkConfigurer, NetlinkLinks
 
@@ -25,6 +26,8 @@ VNET_HEADER = 10
 
 #: Without ECN: the stack does not speak it.
 OFFLOADS = tun.TUN_F_CSUM | tun.TUN_F_TSO4 | tun.TUN_F_TSO6
+
+_NET_ADMIN = 12  #: CAP_NET_ADMIN, of linux/capability.h.
 
 #: Of newer kernels: many datagrams of one UDP flow at once.
 DATAGRAM_OFFLOADS = tun.TUN_F_USO4 | tun.TUN_F_USO6
@@ -139,7 +142,7 @@ class LinuxTunOpener:
         try:
             fd = self._system.open()
         except OSError as error:
-            raise DeviceError(_sentence(error, name)) from None
+            raise DeviceError(noNode(error) or _sentence(error, name)) from None
         try:
             flags = tun.IFF_TUN | tun.IFF_NO_PI | tun.IFF_TUN_EXCL
             # The kernel would shorten a long name, and choose a name itself for an empty
@@ -184,11 +187,48 @@ class _OffloadRefused(Exception):
     """TUNSETOFFLOAD failed; the text is the kernel's error."""
 
 
+#: How a container is given what a device needs.
+DEVICE_OPTION = f"--device {tun.CLONE_DEVICE}"
+ADMIN_OPTION = "--cap-add NET_ADMIN"
+
+
+def noNode(error: OSError, contained: bool | None = None, admin: bool | None = None) -> str:
+    """
+    One sentence about the clone device, which cannot be opened; empty if that is not to blame.
+
+    @param contained: whether this is a container; L{None} to find out.
+    @param admin: whether this process has CAP_NET_ADMIN; likewise.
+    """
+    contained = inContainer() if contained is None else contained
+    missing = error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO)
+    node = tun.CLONE_DEVICE
+    if not contained:
+        return f"there is no {node}; run `modprobe tun`." if missing else ""
+    if not missing and error.errno not in (errno.EPERM, errno.EACCES):
+        return ""
+    admin = hasNetAdmin() if admin is None else admin
+    what = f"the container has no {node}" if missing else f"the container may not use {node}"
+    return (
+        f"{what}{'' if admin else ' and no right to make devices'}; start it with "
+        f"{DEVICE_OPTION}{'' if admin else f' and {ADMIN_OPTION}'}"
+        f"{' (after `modprobe tun` on the machine)' if missing else ''}."
+    )
+
+
+def hasNetAdmin() -> bool:
+    """Whether this process has CAP_NET_ADMIN."""
+    with open("/proc/thread-self/status", encoding="ascii", errors="replace") as file:
+        found = [line.split()[1] for line in file if line.startswith("CapEff:")]
+    return bool(int(found[0], 16) >> _NET_ADMIN & 1)
+
+
 def _sentence(error: OSError, name: str) -> str:
     """One sentence that says why the device C{name} cannot be made."""
-    node = tun.CLONE_DEVICE
-    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-        return f"there is no {node}; run `modprobe tun`, or give the container that device."
+    if error.errno in (errno.EPERM, errno.EACCES) and inContainer():
+        return (
+            f"the container may not make the device {name}; start it with {ADMIN_OPTION} (in "
+            "Kubernetes: securityContext.capabilities.add: [NET_ADMIN])."
+        )
     if error.errno in (errno.EPERM, errno.EACCES):
         return f"the device {name} cannot be made without root; run nanotun as root."
     if error.errno in (errno.EBUSY, errno.EEXIST):

@@ -12,10 +12,19 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
+from nanotun.daemon.privileges import LinuxKernel
 from nanotun.errors import DeviceError, EngineError
 from nanotun.interfaces import ITunDevice, ITunOpener
+from nanotun.tun import device as module
 from nanotun.tun import system as tun
-from nanotun.tun.device import DATAGRAM_OFFLOADS, OFFLOADS, VNET_HEADER, LinuxTun, LinuxTunOpener
+from nanotun.tun.device import (
+    DATAGRAM_OFFLOADS,
+    OFFLOADS,
+    VNET_HEADER,
+    LinuxTun,
+    LinuxTunOpener,
+    hasNetAdmin,
+)
 
 
 class FakeSystem:
@@ -238,6 +247,7 @@ class DeviceTests(SynchronousTestCase):
         """
         Each failure is one sentence that says what to do.
         """
+        self.patch(module, "inContainer", lambda: False)
         for call, error, expected in (
             ("open", errno.ENOENT, "modprobe tun"),
             ("open", errno.EACCES, "run nanotun as root"),
@@ -248,6 +258,26 @@ class DeviceTests(SynchronousTestCase):
         ):
             self.system.failures = {call: error}
             self.assertIn(expected, self.fails())
+
+    def test_container(self) -> None:
+        """In a container the sentence names the options that are missing, all of them at once."""
+        device, admin = "--device /dev/net/tun", "--cap-add NET_ADMIN"
+        self.patch(module, "inContainer", lambda: True)
+        for call, error, may, expected in (
+            ("open", errno.ENOENT, True, {device}),
+            ("open", errno.EPERM, True, {device}),
+            ("open", errno.ENOENT, False, {device, admin}),
+            ("open", errno.EACCES, False, {device, admin}),
+            ("attach", errno.EPERM, False, {admin}),
+        ):
+            self.patch(module, "hasNetAdmin", lambda may=may: may)
+            self.system.failures = {call: error}
+            sentence = self.fails()
+            self.assertEqual({each for each in (device, admin) if each in sentence}, expected)
+
+    def test_capability(self) -> None:
+        """Whether this process may make devices is known."""
+        self.assertEqual(hasNetAdmin(), LinuxKernel().permitted() >> 12 & 1 == 1)
 
     def test_longName(self) -> None:
         """
