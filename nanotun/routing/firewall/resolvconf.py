@@ -13,6 +13,7 @@ journal: a container that is made anew in the network of another one finds it as
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address
 from typing import Any
 
 from zope.interface import implementer
@@ -27,6 +28,7 @@ from nanotun.linux.resolvconf import (
     SIZE_LIMIT,
     Written,
     findWritten,
+    readResolvConf,
     written,
 )
 from nanotun.routing.interfaces import IChange
@@ -128,9 +130,16 @@ def fileOf(settings: Settings, path: str = RESOLV_CONF, root: str = "") -> list[
 
     @param root: prefix of F{/proc}, for tests.
     """
-    if settings.resolvConf == "off" or settings.onlyProcesses:
+    if settings.resolvConf == "off" or settings.onlyProcesses or not isContainers(path, root):
         return []
-    return [ResolvConfFile(settings.runDir, path)] if isContainers(path, root) else []
+    if not os.access(path, os.W_OK) and not any(map(_isLoopback, readResolvConf(path).servers)):
+        # The firewall redirects what these are asked.
+        return []
+    return [ResolvConfFile(settings.runDir, path)]
+
+
+def _isLoopback(host: str) -> bool:
+    return ip_address(host.partition("%")[0]).is_loopback
 
 
 def isContainers(path: str, root: str = "") -> bool:

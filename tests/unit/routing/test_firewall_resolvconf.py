@@ -145,6 +145,15 @@ class MountedFileTests(SynchronousTestCase):
         net.symlink_to("/etc/group")
         self.assertFalse(isContainers("/etc/resolv.conf", str(self.root)))
 
+    def test_readOnly(self) -> None:
+        """One that cannot be written is left alone unless it names a server on the loopback."""
+        path = os.path.abspath(self.mktemp())
+        self.mounts(path)
+        self.patch(os, "access", lambda *_: False)
+        for server, wanted in (("10.0.0.1", 0), ("127.0.0.11", 1), ("::1", 1), ("fe80::1%eth0", 0)):
+            Path(path).write_text(f"nameserver {server}\n")
+            self.assertEqual(len(fileOf(settings(), path, str(self.root))), wanted, server)
+
     def test_settings(self) -> None:
         """It is left alone if the settings say so, or if the tunnel is for some programs."""
         for given, wanted in (
