@@ -26,7 +26,7 @@ export PYTHON PREFIX SYSCONFDIR DESTDIR
 export GOTOOLCHAIN := local
 
 .PHONY: help build run test check lint bench wheel install uninstall texts clean packages \
-    test-packages native-wheel sdist test-wheel bare
+    test-packages native-wheel sdist test-wheel bare image test-image
 
 help:
 	@echo 'make build   everything into $(VENV), with the native library'
@@ -37,6 +37,8 @@ help:
 	@echo 'make check   ruff, mypy, gofmt, go vet and the unit tests'
 	@echo 'make bench   how fast it is here, as ratios to the kernel (root)'
 	@echo 'make wheel   wheels for x86-64 and arm64 in dist/; make sdist for the source'
+	@echo 'make image   a container image in dist/; BASE=debian:12-slim begins with that one;'
+	@echo '             make test-image tries it with podman (root)'
 	@echo 'make install for the whole machine, below PREFIX=$(PREFIX) (root);'
 	@echo '             make uninstall removes all but the configuration and logs'
 	@echo 'make texts   what follows from the code: the sample configuration, tables of'
@@ -139,3 +141,12 @@ $(LIBRARY): $(NETSTACK) | $(VENV)/installed
 	@echo 'Building $@'
 	@$(BIN)/python tools/golang.py library
 	@touch $@
+
+# The image takes the newest wheel; WHEEL=FILE names another.
+WHEEL ?= $(shell ls -t dist/nanotun-*.whl 2>/dev/null | head -n 1)
+
+image: $(if $(WHEEL),,wheel)
+	@$(BIN)/python tools/image.py "$(or $(WHEEL),$$(ls -t dist/nanotun-*_$$(uname -m).whl | head -n 1))"
+
+test-image: build
+	@$(BIN)/python -m twisted.trial tests.image
