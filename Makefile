@@ -142,8 +142,8 @@ $(LIBRARY): $(NETSTACK) | $(VENV)/installed
 	@$(BIN)/python tools/golang.py library
 	@touch $@
 
-# The image takes the newest wheel; WHEEL=FILE names another.
-WHEEL ?= $(shell ls -t dist/nanotun-*.whl 2>/dev/null | head -n 1)
+# WHEEL=FILE names a wheel that is there already.
+WHEEL ?=
 
 image: $(if $(WHEEL),,wheel)
 	@$(BIN)/python tools/image.py "$(or $(WHEEL),$$(ls -t dist/nanotun-*_$$(uname -m).whl | head -n 1))"
