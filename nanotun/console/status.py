@@ -27,7 +27,7 @@ class StatusOptions(WatchOptions):
     synopsis = "Usage: nanotun status [--json] [--watch [SECONDS]] [--check] [options]"
     longdesc = "Shows how the daemon does. Status 3: none runs."
 
-    optFlags = [
+    optFlags: list[list[str | None]] = [
         ["json", "j", "one JSON object; docs/command.md has its fields"],
         ["check", None, "only whether the tunnel works; status 1 and one sentence if not"],
     ]

@@ -24,7 +24,7 @@ class WatchOptions(AskOptions):
     @ivar interval: seconds between two looks.
     """
 
-    optFlags = [
+    optFlags: list[list[str | None]] = [
         ["watch", "w", f"again every {INTERVAL:g} seconds, or SECONDS; Ctrl-C ends it"],
     ]
 

@@ -1,0 +1,1 @@
+"""Tests of the container image, with podman: C{make test-image}."""
