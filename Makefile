@@ -45,6 +45,7 @@ help:
 	@echo '             settings, the manual page and the completions'
 	@echo 'make bare    TARGETS, of themselves "run test", from the last commit in a bare'
 	@echo '             DISTRO: bookworm, trixie (of itself) or noble (root)'
+	@echo 'make site    the documentation as a site, in dist/site'
 	@echo 'make clean   removes what the build made'
 	@echo 'make test-wheel  the wheels: auditwheel, a second build, arm64 in an emulator'
 
@@ -99,6 +100,12 @@ bare:
 	@'$(PYTHON)' tools/bare.py '$(DISTRO)' $(foreach target,$(TARGETS),\
 	    'make $(target)$(if $(filter test,$(target)), SUITES="$(SUITES)")')
 
+.PHONY: site site-packages
+# The variable keeps an advertisement of its successor away.
+site: $(VENV)/docs | site-packages
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo 'dist/site is made; to look at it: $(BIN)/python -m http.server -d dist/site'
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info _trial* .mypy_cache .ruff_cache
 	rm -f $(LIBRARY) nanotun/engine/libnetstack.h twisted/plugins/dropin.cache
@@ -106,6 +113,9 @@ clean:
 
 packages:
 	@tools/bootstrap.sh build
+
+site-packages:
+	@tools/bootstrap.sh site
 
 test-packages:
 	@tools/bootstrap.sh test
@@ -135,6 +145,10 @@ $(VENV)/dev: pyproject.toml | $(VENV)/installed
 
 $(VENV)/wheel: pyproject.toml | $(VENV)/installed
 	@$(BIN)/pip install -q --no-build-isolation -e '.[wheel]'
+	@touch $@
+
+$(VENV)/docs: pyproject.toml | $(VENV)/installed
+	@$(BIN)/pip install -q --no-build-isolation -e '.[docs]'
 	@touch $@
 
 $(LIBRARY): $(NETSTACK) | $(VENV)/installed

@@ -5,6 +5,7 @@
 #   tools/bootstrap.sh test     that, and what the demonstration and the
 #                               end-to-end tests run
 #   tools/bootstrap.sh wheel    what the build needs, and what tries the wheels
+#   tools/bootstrap.sh site     what the build needs, and what the site is made with
 #
 # Says nothing when nothing is missing.
 set -eu
@@ -31,6 +32,7 @@ if [ "${1:-build}" = wheel ]; then
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||
         wanted="$wanted debian-archive-keyring"
 fi
+[ "${1:-build}" != site ] || need mandoc mandoc
 
 if [ "${1:-build}" = test ]; then
     # Root's tools; not on every PATH.
