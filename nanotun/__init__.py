@@ -1,3 +1,3 @@
 """nanotun: all traffic of a machine, or of one command, through a proxy."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
