@@ -46,6 +46,8 @@ help:
 	@echo 'make bare    TARGETS, of themselves "run test", from the last commit in a bare'
 	@echo '             DISTRO: bookworm, trixie (of itself) or noble (root)'
 	@echo 'make site    the documentation as a site, in dist/site'
+	@echo 'make release all that a release consists of, in dist/ (root)'
+	@echo 'make workflows   actionlint about .github/workflows'
 	@echo 'make clean   removes what the build made'
 	@echo 'make test-wheel  the wheels: auditwheel, a second build, arm64 in an emulator'
 
@@ -106,6 +108,21 @@ site: $(VENV)/docs | site-packages
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo 'dist/site is made; to look at it: $(BIN)/python -m http.server -d dist/site'
 
+# Each part has the time of the commit, so that whoever makes it again gets the same.
+.PHONY: release workflows
+release: build $(VENV)/release
+	@$(BIN)/python tools/release.py check
+	rm -rf dist
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); export SOURCE_DATE_EPOCH; set -e; \
+	    $(MAKE) wheel; $(MAKE) sdist; $(MAKE) image; \
+	    for distro in bookworm trixie noble; do $(MAKE) deb DISTRO=$$distro; done; \
+	    $(BIN)/python tools/sbom.py dist/*_x86_64.whl dist/*_aarch64.whl
+	@$(BIN)/python tools/release.py sums
+
+# Built when it is asked for first, which takes a minute.
+workflows: $(VENV)/installed
+	'$(GO)' run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info _trial* .mypy_cache .ruff_cache
 	rm -f $(LIBRARY) nanotun/engine/libnetstack.h twisted/plugins/dropin.cache
@@ -149,6 +166,10 @@ $(VENV)/wheel: pyproject.toml | $(VENV)/installed
 
 $(VENV)/docs: pyproject.toml | $(VENV)/installed
 	@$(BIN)/pip install -q --no-build-isolation -e '.[docs]'
+	@touch $@
+
+$(VENV)/release: pyproject.toml | $(VENV)/installed
+	@$(BIN)/pip install -q --no-build-isolation -e '.[release]'
 	@touch $@
 
 $(LIBRARY): $(NETSTACK) | $(VENV)/installed
