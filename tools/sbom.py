@@ -3,10 +3,11 @@ Writes the bill of materials of a release, in CycloneDX's JSON:
 
     python tools/sbom.py WHEEL...
 
-It goes beside the first wheel.  It has the Python packages that an installation of the wheel consists of today, the Go modules
-in the wheel's library, by what the linker noted there, their licences, and what needs what.
-The first wheel has to be for this machine; the libraries of all have to be made of the same.
-It needs cyclonedx-bom, which finds the packages, and checks the result against the schema.
+It goes beside the first wheel, which has to be for this machine; the libraries of all have to
+be made of the same.  It has the Python packages that an installation of the wheel consists of
+today, the Go modules in the wheel's library, by what the linker noted there, their licences,
+and what needs what.  It needs cyclonedx-bom, which finds the packages, and checks the result
+against the schema.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ a checkout works on the site.  A site that would load anything from another host
 
 from __future__ import annotations
 
+import html
 import posixpath
 import re
 import shutil
@@ -113,6 +114,45 @@ def relinked(text: str, source: str, title: Callable[[str], str | None]) -> str:
     return _LINK.sub(replaced, text)
 
 
+def adapted(text: str) -> str:
+    """
+    Turn Markdown as GitHub reads it into Markdown that Python's library reads in the same way.
+
+    That wants four blanks before what belongs to an item of a list, an empty line between an
+    item's second paragraph and the next item, no comment right above a table, and no backslash
+    before a bar in a table's code.
+    """
+    lines: list[str] = []
+    fence = ""
+    indent = 0  # of what belongs to the item, 0 outside of lists
+    several = False  # whether the item has more than one paragraph
+    for line in _COMMENT.sub("", text).split("\n"):
+        before = lines[-1] if lines else ""
+        if fence:
+            fence = "" if line.startswith(fence) else fence
+        elif line.startswith("```"):
+            fence = "```"
+        elif item := re.match(r" ?(?:[-*]|\d+\.) +", line):
+            if several and before:
+                lines.append("")
+            indent, several = item.end(), False
+            line = line.lstrip(" ")
+        elif indent and line.startswith(" " * indent):
+            several = several or not before
+            line = "    " + line[indent:]
+        elif line and not before:
+            indent = 0
+        if line.startswith("|") and not fence:
+            line = re.sub(r"`([^`]*\\\|[^`]*)`", _barred, line)
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _barred(match: re.Match[str]) -> str:
+    code = html.escape(match[1].replace("\\|", "|"), quote=False)
+    return f"<code>{code.replace('|', '&#124;')}</code>"
+
+
 def _inside(target: str | None, source: str) -> tuple[str, str] | None:
     """The name of the file or folder that is linked, if it is there, and the C{#fragment}."""
     if target is None or re.match(r"[a-z]+:|#|/", target):
@@ -149,22 +189,22 @@ def manual(page: Path) -> str:
         raise FileNotFoundError(
             "mandoc is missing, which makes a page of docs/nanotun.8: apt-get install mandoc"
         )
-    html = subprocess.run(
+    text = subprocess.run(
         ["mandoc", "-T", "html", "-O", "fragment", str(page)],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    html = re.sub(r'<table class="(?:head|foot)">.*?</table>', "", html, flags=re.DOTALL)
-    html = re.sub(r"</?(?:section|div)\b[^>]*>", "", html)
-    html = re.sub(r'<a class="permalink"[^>]*>(.*?)</a>', r"\1", html, flags=re.DOTALL)
-    html = re.sub(
+    text = re.sub(r'<table class="(?:head|foot)">.*?</table>', "", text, flags=re.DOTALL)
+    text = re.sub(r"</?(?:section|div)\b[^>]*>", "", text)
+    text = re.sub(r'<a class="permalink"[^>]*>(.*?)</a>', r"\1", text, flags=re.DOTALL)
+    text = re.sub(
         r'<h([12]) class="S." id="([^"]*)">(.*?)</h\1>',
         lambda match: f"\n#{'#' * int(match[1])} {' '.join(match[3].split())} {{#{match[2]}}}\n",
-        html,
+        text,
         flags=re.DOTALL,
     )
-    return f"# nanotun(8)\n{html}"
+    return f"# nanotun(8)\n{text}"
 
 
 class _Loads(HTMLParser):
@@ -247,8 +287,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         source = _SOURCES.get(uri, f"docs/{uri}")
     if uri == "index.md":
         page.meta["hide"] = ["navigation"]  # It is alone in its section.
-    # A comment right above a table would make text of it.
-    return relinked(_COMMENT.sub("", markdown), source, title)
+    return adapted(relinked(markdown, source, title))
 
 
 def on_post_build(config: MkDocsConfig) -> None:

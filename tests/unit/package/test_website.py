@@ -67,6 +67,33 @@ class RelinkedTests(SynchronousTestCase):
             self.assertEqual(website.relinked(text, "README.md", untitled), text)
 
 
+class AdaptedTests(SynchronousTestCase):
+    """Markdown as GitHub reads it, for a library that reads some of it differently."""
+
+    def test_lists(self) -> None:
+        """All that belongs to an item has four blanks, code too; other text stays as it is."""
+        for text, expected in (
+            ("- a\n  b\n\n  c", "- a\n    b\n\n    c"),
+            ("10. a\n\n    b", "10. a\n\n    b"),
+            (" - a\n   b", "- a\n    b"),
+            ("- a\n\n  ```\n    b\n  ```", "- a\n\n    ```\n      b\n    ```"),
+            ("- a\n\nb\n\n  c", "- a\n\nb\n\n  c"),
+            ("```\n- a\n  b\n```", "```\n- a\n  b\n```"),
+        ):
+            self.assertEqual(website.adapted(text), expected)
+
+    def test_paragraphs(self) -> None:
+        """An item after one of several paragraphs does not become part of it."""
+        self.assertEqual(website.adapted("1. a\n\n   b\n2. c\n3. d"), "1. a\n\n    b\n\n2. c\n3. d")
+
+    def test_tables(self) -> None:
+        """A bar in a cell's code has no backslash, and a comment before a table is gone."""
+        self.assertEqual(
+            website.adapted("<!-- Made. -->\n| `\\|a<b` | `c` |"),
+            "\n| <code>&#124;a&lt;b</code> | `c` |",
+        )
+
+
 class FilePageTests(SynchronousTestCase):
     """Pages about files that are no documentation."""
 
