@@ -31,10 +31,10 @@ ARTEFACTS = {
     "the wheel for x86-64": "nanotun-{version}-py3-none-*manylinux*_x86_64.whl",
     "the wheel for arm64": "nanotun-{version}-py3-none-*manylinux*_aarch64.whl",
     "the source distribution": "nanotun-{version}.tar.gz",
-    "the image": "nanotun-{version}-image-amd64.tar*",
-    "the package for Debian 12": "nanotun_{version}*bookworm*_amd64.deb",
-    "the package for Debian 13": "nanotun_{version}*trixie*_amd64.deb",
-    "the package for Ubuntu 24.04": "nanotun_{version}*noble*_amd64.deb",
+    "the image": "nanotun-{version}-amd64.image.tar.gz",
+    "the package for Debian 12": "nanotun_{version}-*deb12u*_amd64.deb",
+    "the package for Debian 13": "nanotun_{version}-*deb13u*_amd64.deb",
+    "the package for Ubuntu 24.04": "nanotun_{version}-*ubuntu24.04*_amd64.deb",
     "the bill of materials": "nanotun-{version}.cdx.json",
 }
 
@@ -95,6 +95,17 @@ def check(version: str, changelog: str, changed: Sequence[str], tags: Sequence[s
     return f"nanotun {version} of {date}"
 
 
+def rename(dist: Path) -> None:
+    """
+    Give the packages names that they keep when they are uploaded.
+
+    A tilde, which Debian's versions have, is a point in the names of files on GitHub, and the
+    sums go by the names.  dpkg and apt do not look at a file's name.
+    """
+    for path in dist.glob("*~*.deb"):
+        path.rename(path.with_name(path.name.replace("~", ".")))
+
+
 def artefacts(dist: Path, version: str) -> list[Path]:
     """
     Find what the release consists of.
@@ -152,6 +163,7 @@ def main(arguments: Sequence[str]) -> None:
         case ["notes"]:
             print(section(changelog, __version__)[1], end="")
         case ["sums"]:
+            rename(DIST)
             paths = artefacts(DIST, __version__)
             (DIST / SUMS).write_text(sums(paths))
             for path in (*paths, DIST / SUMS):

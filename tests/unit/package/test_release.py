@@ -129,6 +129,16 @@ class ArtefactsTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(done.stdout.count(": OK\n"), len(paths))
 
+    def test_renamed(self) -> None:
+        """A package's tilde is gone from its name, as it is after an upload."""
+        (deb,) = self.dist.glob("*deb12*")
+        deb.rename(self.dist / "nanotun_1.0.0-1~deb12u1_amd64.deb")
+        release.rename(self.dist)
+        self.assertIn(
+            self.dist / "nanotun_1.0.0-1.deb12u1_amd64.deb",
+            release.artefacts(self.dist, "1.0.0"),
+        )
+
     def test_missing(self) -> None:
         """A part that is missing is named."""
         next(self.dist.glob("*aarch64.whl")).unlink()
