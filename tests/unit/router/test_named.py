@@ -411,5 +411,5 @@ class ResolvingTests(NamedCase):
         dial.deferred.cancel()
         self.failureResultOf(dial.deferred, CancelledError)
         error = self.failureResultOf(answered[0], UnexpectedEvent)
-        self.assertIn("CANCELLED", str(error.value))
+        self.assertIn("cancelled", str(error.value))
         self.assertEqual(self.inner.asked, [])

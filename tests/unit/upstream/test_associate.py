@@ -274,7 +274,7 @@ class RelayTests(LegCase):
         The deadline covers every step.
         """
         port = self.listen(METHOD)
-        await self.failure(UpstreamTimeout, self.proxy(port, 0.05).associate(4))
+        await self.failure(UpstreamTimeout, self.proxy(port, 0.5).associate(4))
         await self.ended()
 
     async def test_cancel(self) -> None:
