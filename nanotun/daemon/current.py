@@ -66,16 +66,34 @@ class Current(NamedTuple):
         return self.script, self.contexts, self.names
 
 
+class LaterRoutes:
+    """
+    Asks the routes, which are made after those who ask.
+
+    @ivar ask: see L{nanotun.routing.routes.Routes.letsPast}.
+    """
+
+    def __init__(self) -> None:
+        self.ask: Callable[[str], bool] = lambda host: False
+
+    def __call__(self, host: str) -> bool:
+        """See L{ask}."""
+        return self.ask(host)
+
+
 class Vicinity(NamedTuple):
     """
     What judges ask about the network where the machine is.
 
     @ivar vpn: knows other VPNs' own flows; L{None} where none arrives.
+    @ivar passing: whether the routes let past what a host sends; no host, as long as there are
+        none.
     """
 
     marked: MarkedRoute
     forwarding: Forwarding
     vpn: VpnWatch | None = None
+    passing: LaterRoutes = LaterRoutes()
 
     @property
     def carrier(self) -> Carries:
@@ -169,6 +187,7 @@ def makeJudge(
         forwards=(lambda: False) if inCell else around.forwarding.forwards,
         past=(lambda host: False) if vpn is None else vpn.isPast,
         untilEdge=untilEdge,
+        letsPast=around.passing,
     )
 
 

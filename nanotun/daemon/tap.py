@@ -26,7 +26,15 @@ from nanotun.config.settings import Settings
 from nanotun.config.upstreams import inDialOrder, upstreamsOf
 from nanotun.control.lock import InstanceLock
 from nanotun.control.server import ControlSocket, Handler
-from nanotun.daemon.current import Current, Maker, Vicinity, logOptions, makeJudge, ownersFor
+from nanotun.daemon.current import (
+    Current,
+    LaterRoutes,
+    Maker,
+    Vicinity,
+    logOptions,
+    makeJudge,
+    ownersFor,
+)
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.dnsquery import dnsHandler
@@ -180,7 +188,7 @@ def makeTunnel(
         raise SystemExit(f"nanotun: {error}") from None
     # No packet of another VPN's comes from a cell.
     vpn = None if inCell else makeVpnWatch(settings, marked, reactor)
-    around = Vicinity(marked, Forwarding(reactor.seconds), vpn)
+    around = Vicinity(marked, Forwarding(reactor.seconds), vpn, LaterRoutes())
     judge = makeJudge(
         settings,
         upstreams,
@@ -254,6 +262,7 @@ def makeService(options: Options) -> IService:
             ending.how,
             system.hosts,
         )
+        around.passing.ask = routes.letsPast
     privileges = makePrivileges(
         settings, twistd, config, current.owners is not None, leftovers is not None
     )

@@ -94,18 +94,21 @@ def relativesIn(table: Iterable[Neighbour], hosts: Collection[str]) -> frozenset
 
 class Relatives:
     """
-    Asks the kernel, at most every L{MAX_AGE} seconds.
+    Asks the kernel.
 
     @param seconds: the clock.
     @param table: see L{neighbours}.
+    @param maxAge: seconds for which an answer is used again.
     """
 
     def __init__(
         self,
         seconds: Callable[[], float],
         table: Callable[[], list[Neighbour]] = neighbours,
+        maxAge: float = MAX_AGE,
     ) -> None:
         self._seconds = seconds
+        self._maxAge = maxAge
         self._table = table
         self._asked = -MAX_AGE
         self._known: list[Neighbour] = []
@@ -113,7 +116,7 @@ class Relatives:
     def of(self, hosts: Collection[str]) -> frozenset[str]:
         """See L{relativesIn}.  Never raises."""
         now = self._seconds()
-        if not 0 <= now - self._asked < MAX_AGE:
+        if not 0 <= now - self._asked < self._maxAge:
             self._asked = now
             try:
                 self._known = self._table()

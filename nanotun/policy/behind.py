@@ -31,6 +31,7 @@ class Behind:
     @param relatives: the other addresses of some hosts.  Never raises.
     @param originalOf: a flow before the firewall changed it.  Never raises.
     @param forwards: whether this machine forwards packets of others at all.  Never raises.
+    @param letsPast: see L{nanotun.routing.routes.Routes.letsPast}.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Behind:
         relatives: Callable[[frozenset[str]], Container[str]],
         originalOf: Callable[[Flow], Flow | None],
         forwards: Callable[[], bool],
+        letsPast: Callable[[str], bool],
     ) -> None:
         hosts = [canonical(proxy.host) for proxy in firstHops(settings) if isAddress(proxy.host)]
         self._literal = frozenset(each for each in hosts if not isLocal(each))
@@ -51,6 +53,7 @@ class Behind:
         self._relatives = relatives
         self._originalOf = originalOf
         self._forwards = forwards
+        self._letsPast = letsPast
 
     @property
     def hosts(self) -> frozenset[str]:
@@ -78,3 +81,14 @@ class Behind:
         if original is None or self._isLocal(original.source.host):
             return None
         return original
+
+    def leaves(self, flow: Flow) -> bool:
+        """
+        Whether the next packet of a proxy's own flow, one that is no process of this machine, goes
+        past the tunnel: it does not find here what has begun here.
+        """
+        host = flow.source.host
+        if self._isLocal(host):
+            original = self._originalOf(flow)
+            host = host if original is None else original.source.host
+        return not self._isLocal(host) and self._letsPast(host)

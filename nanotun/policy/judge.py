@@ -168,6 +168,7 @@ class Judge:
     @param now: the local time; see L{Now}.
     @param forwards: see L{Behind}.
     @param past: see L{StandingRules}, like C{untilEdge}.
+    @param letsPast: see L{Behind}.
     """
 
     def __init__(
@@ -193,9 +194,10 @@ class Judge:
         forwards: Callable[[], bool] = lambda: True,
         past: Callable[[str], bool] = lambda host: False,
         untilEdge: UntilEdge = lambda spans: 0.0,
+        letsPast: Callable[[str], bool] = lambda host: False,
     ) -> None:
         localProxy = runsLocally(settings, isLocal)
-        behind = Behind(settings, isLocal, passedOn, relatives, originalOf, forwards)
+        behind = Behind(settings, isLocal, passedOn, relatives, originalOf, forwards, letsPast)
         self._behind, isBehind = behind, behind.holds
         self.rules = rules = rulesFor(
             settings, localProxy, ownPid, isConnected, inCell, isBehind, isLocal, script, lists, now
@@ -212,7 +214,7 @@ class Judge:
         self._sniffPorts = frozenset(settings.sniffPorts if settings.sniff else ())
         self._isLocal = isLocal
         self._leadsIn = leadsIn
-        self._check = RouteCheck(settings, rules.isFake, leadsIn, dials)
+        self._check = RouteCheck(settings, rules.isFake, leadsIn, dials, behind.leaves)
         self.carrier = carrier
         #: Whether nothing but its destination matters of a flow of this machine.
         self._byDestination = not (settings.rules or script or self._needsOwner)

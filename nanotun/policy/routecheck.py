@@ -54,6 +54,7 @@ class RouteCheck:
     @param leadsIn: whether the route of marked packets to a literal address leads into
         the device.  Never raises.
     @param dials: whether a proxy whose URL has a host name is dialled at an endpoint.
+    @param leaves: see L{nanotun.policy.behind.Behind.leaves}.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class RouteCheck:
         isFake: Callable[[str], bool],
         leadsIn: Callable[[str], bool],
         dials: Callable[[Endpoint], bool],
+        leaves: Callable[[Flow], bool] = lambda flow: False,
     ) -> None:
         self._isFake = isFake
         self._leadsIn = leadsIn
@@ -71,6 +73,7 @@ class RouteCheck:
         }
         self._ports = {end.port for end in self._proxies}
         self._dials = dials
+        self._leaves = leaves
         #: The sentences about lanOnlyPorts that were given out; at most two for each port.
         self._told: set[str] = set()
         # With direct:// alone, proxied flows too are dialled at the destination itself.
@@ -79,9 +82,10 @@ class RouteCheck:
         self._servers = directEndpoints(settings)
 
     def untold(self) -> RouteCheck:
-        """The same check, which has given out no sentence yet."""
+        """The same check, which has given out no sentence yet, and has no routes changed."""
         other = copy(self)
         other._told = set()
+        other._leaves = lambda flow: False
         return other
 
     def route(self, flow: Flow, decision: Decision) -> Decision:
@@ -94,6 +98,8 @@ class RouteCheck:
         if decision.rule == "lan-only-port" and decision.trouble:
             return self._once(decision)
         if verdict is Verdict.DIRECT:
+            if decision.rule == "local-proxy" and self._isElsewhere(decision, flow):
+                return decision._replace(verdict=Verdict.DROP)
             # A fake address is never dialled; the name's own address is found later.
             if not self._isFake(host) and self._leadsIn(host):
                 return self._noWay(decision, flow.destination)
@@ -148,6 +154,14 @@ class RouteCheck:
         if proxy is not None:
             return str(proxy)
         return f"at {destination}" if self._dials(destination) else ""
+
+    def _isElsewhere(self, decision: Decision, flow: Flow) -> bool:
+        """
+        Whether a flow of a proxy's own goes past the tunnel from now on.  Accepted here it would
+        break; left without an answer, its sender tries again a second later.
+        """
+        owner = decision.owner
+        return (owner is None or not owner.pid) and self._leaves(flow)
 
     def _loop(self, decision: Decision, what: str) -> Decision:
         trouble = f"{what[0].upper()}{what[1:]}, and its flows are refused; {CURE}."

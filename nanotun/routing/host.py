@@ -172,7 +172,8 @@ class HostReader:
         self._servers = servers
         self._root = root
         self._isOwn = isOwn
-        self._relatives = Relatives(time.monotonic).of if relatives is None else relatives
+        fresh = Relatives(time.monotonic, maxAge=0).of
+        self._relatives = fresh if relatives is None else relatives
 
     def read(
         self,

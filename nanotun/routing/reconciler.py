@@ -18,7 +18,7 @@ from nanotun.routing.firewall.resolvconf import ResolvConfFile
 from nanotun.routing.host import HostReader
 from nanotun.routing.interfaces import IChange
 from nanotun.routing.netlink import CachedRoutes
-from nanotun.routing.plan import plan
+from nanotun.routing.plan import BEHIND, plan
 from nanotun.routing.values import Earlier, Host, Rule, Wishes
 
 
@@ -156,6 +156,15 @@ class Reconciler:
         links = [each for each in host.interfaces if each.gateways]
         self.outlook = first, last, links, host.uplinks
         return missing
+
+    def letsPast(self, host: str) -> bool:
+        """Whether a rule for what a proxy behind this machine sends names this address."""
+        source = f"{host}/{128 if ':' in host else 32}"
+        return any(
+            isinstance(each, RuleChange)
+            and (each.rule.priority, each.rule.source) == (BEHIND, source)
+            for each in self.applied.made
+        )
 
     def _notePlace(self, host: Host) -> None:
         """Log what has changed in the order of our rules and those of others."""

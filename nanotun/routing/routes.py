@@ -162,6 +162,17 @@ class Routes:
             self._exceptions.hops = hops
             self._refreshed(True)
 
+    def letsPast(self, host: str) -> bool:
+        """
+        Whether what a host sends by way of this machine goes past the tunnel; if it may and does
+        not yet, the routes are brought up to date first.
+
+        @param host: another address of one of L{passBack}'s, or of a proxy's.
+        """
+        if self._active and not self._reconciler.letsPast(host):
+            self._follower.now()
+        return self._active and self._reconciler.letsPast(host)
+
     def confirm(self) -> bool:
         """
         Keep the routes: the user can still reach the machine.

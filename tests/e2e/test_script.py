@@ -186,6 +186,7 @@ class DecidesChecks(ScriptCase):
         waitUntil(
             lambda: self.folder.lines() == ["cancelled"], PATIENCE, "the coroutine is cancelled"
         )
+        (self.folder.path / "go").touch()
         waitUntil(lambda: self.status(daemon)["waiting"] == 0, PATIENCE, "nothing waits")
         report = self.status(daemon)
         self.assertEqual((report["asked"], report["failed"], report["late"]), (2, 0, 0))

@@ -116,6 +116,45 @@ class JudgeTests(JudgeContract, JudgeCase):
         self.assertRule(decision, "DIRECT local-proxy")
         self.assertEqual(decision.reason, f"{NEIGHBOUR} is the proxy's own address")
 
+    def test_passes(self) -> None:
+        """
+        A flow of a proxy's own whose next packets go past the tunnel is left without an answer;
+        an explanation changes no routes.
+        """
+        past: set[str] = set()
+        asked: list[str] = []
+
+        def letsPast(host: str) -> bool:
+            asked.append(host)
+            return host in past
+
+        hidden = Flow(1, Protocol.TCP, Endpoint("172.17.0.2", 7), Endpoint("1.1.1.1", 443))
+        judge = Judge(
+            settings(proxy="socks5://[fd17:0::2]:1080", excludedProcesses="curl"),
+            self.owners,
+            lambda host: host == ME,
+            lambda host: False,
+            relatives=lambda hosts: ("172.17.0.2",),
+            originalOf=lambda flow: hidden if flow.source.port == 8 else None,
+            letsPast=letsPast,
+        )
+        ways = (("172.17.0.2", 7), (ME, 8))
+        for source, port in ways:
+            decision = self.decide(judge, "tcp 1.1.1.1:443", source, port)
+            self.assertRule(decision, "DIRECT local-proxy")
+        past.add("172.17.0.2")
+        for source, port in ways:
+            decision = self.decide(judge, "tcp 1.1.1.1:443", source, port)
+            self.assertRule(decision, "DROP local-proxy")
+        self.assertEqual(asked, ["172.17.0.2"] * 4)
+        for source, port in ways:
+            explained = self.decide(judge.withOwners(self.owners), "tcp 1.1.1.1:443", source, port)
+            self.assertRule(explained, "DIRECT local-proxy")
+        self.owners.known[9] = Owner(9, 0, "danted", excluded=LOCAL_PROXY)
+        past.add(ME)
+        self.assertRule(self.decide(judge, "tcp 1.1.1.1:443", port=9), "DIRECT local-proxy")
+        self.assertEqual(asked, ["172.17.0.2"] * 4)
+
     def test_lateOwner(self) -> None:
         """A flow whose owner is not known yet is decided once it is."""
         judge = self.makeJudge(excludedProcesses="curl")

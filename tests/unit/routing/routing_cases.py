@@ -202,6 +202,7 @@ class RoutesCase(RoutingCase):
     @ivar networks: how often the network changed.
     @ivar extra: what the firewall does.
     @ivar excluded: the networks that it was told to leave alone.
+    @ivar relatives: the other addresses of proxies behind this machine.
     """
 
     def setUp(self) -> None:
@@ -214,6 +215,7 @@ class RoutesCase(RoutingCase):
         self.networks = 0
         self.extra = ["firewall"]
         self.excluded: tuple[Network, ...] = ()
+        self.relatives: tuple[str, ...] = ()
         self.monitor: FakeMonitor
         self.watch: FakeWatch
 
@@ -247,7 +249,12 @@ class RoutesCase(RoutingCase):
         reconciler = Reconciler(
             wanted,
             cached,
-            HostReader(cached, wanted, root=str(self.root)),
+            HostReader(
+                cached,
+                wanted,
+                root=str(self.root),
+                relatives=lambda hosts: self.relatives if hosts else (),
+            ),
             exceptions,
             changes,
             Applied(self.journal(), changes),
