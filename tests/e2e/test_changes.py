@@ -14,7 +14,7 @@ from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.host import UPLINK
 from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.tcpdump import Tcpdump
-from tests.e2e.routes_case import FAMILIES, PROMISE
+from tests.e2e.routes_case import FAMILIES, FOLLOWED
 
 #: What must not leave by the uplink: all but the SSH sessions' packets to the world.
 FORBIDDEN = f"(dst host {WORLD[0]} or dst host {WORLD[1]}) and not src port {SSH_PORT}"
@@ -39,7 +39,7 @@ class DeviceChecks(EndingCase):
     def carries(self) -> bool:
         """Whether both IP versions go through the proxy."""
         return all(
-            self.asker(self.server, family, timeout=1) == family.proxyOutside for family in FAMILIES
+            self.asker(self.server, family, timeout=5) == family.proxyOutside for family in FAMILIES
         )
 
     def nothingLeft(self, killSwitch: bool = True) -> None:
@@ -67,7 +67,7 @@ class DeviceChecks(EndingCase):
             there = self.lab.state()
             for _ in range(3):
                 self.lab.host.ip("link set nano0 name foo")
-                waitUntil(self.carries, PROMISE, "traffic flows")
+                waitUntil(self.carries, FOLLOWED, "traffic flows")
                 self.assertEqual(self.lab.state(), there)
                 time.sleep(0.3)
             self.nothingLeft(killSwitch)
@@ -85,10 +85,10 @@ class DeviceChecks(EndingCase):
         daemon.send(signal.SIGSTOP)
         self.lab.host.ip("link set nano0 name foo", "link add nano0 type veth peer name other")
         daemon.send(signal.SIGCONT)
-        waitUntil(lambda: "cannot have its name back" in daemon.log(), PROMISE, "it is said")
+        waitUntil(lambda: "cannot have its name back" in daemon.log(), FOLLOWED, "it is said")
         self.nothingLeft()
         self.lab.host.ip("link del nano0")
-        waitUntil(self.carries, PROMISE + 1, "traffic flows")
+        waitUntil(self.carries, FOLLOWED, "traffic flows")
         self.nothingLeft()
 
     def test_moved(self) -> None:
@@ -98,7 +98,7 @@ class DeviceChecks(EndingCase):
         """
         daemon = self.running(killSwitch=True)
         self.lab.host.ip(f"link set nano0 netns {self.lab.neighbour.name}")
-        self.assertEqual(daemon.wait(PROMISE), 1)
+        self.assertEqual(daemon.wait(FOLLOWED), 1)
         self.assertIn("The device nano0 is in another network namespace now;", daemon.log())
         self.assertIn("The kill switch stays closed", daemon.log())
         self.nothingLeft()
@@ -111,7 +111,7 @@ class DeviceChecks(EndingCase):
         """Without killSwitch everything is undone then, as after the device's deletion."""
         daemon = self.daemon(self.proxy, stackMode=self.stackMode)
         self.lab.host.ip(f"link set nano0 netns {self.lab.neighbour.name}")
-        self.assertEqual(daemon.wait(PROMISE), 1)
+        self.assertEqual(daemon.wait(FOLLOWED), 1)
         self.assertDirect(self.server)
         self.assertNothingLeft()
 
@@ -120,7 +120,7 @@ class DeviceChecks(EndingCase):
         daemon = self.running(killSwitch=True)
         there = self.lab.host.run(["ip", "-br", "addr", "show", "nano0"]).stdout
         self.lab.host.ip("addr flush dev nano0")
-        waitUntil(self.carries, PROMISE, "traffic flows")
+        waitUntil(self.carries, FOLLOWED, "traffic flows")
         self.assertEqual(self.lab.host.run(["ip", "-br", "addr", "show", "nano0"]).stdout, there)
         self.assertIn("Somebody took addresses away from nano0; they are back.", daemon.log())
         self.nothingLeft()
@@ -129,9 +129,9 @@ class DeviceChecks(EndingCase):
         """IPv6 that is disabled on the device never leaks, and works again once it is enabled."""
         self.running(killSwitch=True)
         self.lab.host.run(["sysctl", "-qw", "net.ipv6.conf.nano0.disable_ipv6=1"])
-        waitUntil(lambda: self.asker(self.server, FAMILIES[0], timeout=1), PROMISE, "IPv4 flows")
+        waitUntil(lambda: self.asker(self.server, FAMILIES[0], timeout=5), FOLLOWED, "IPv4 flows")
         self.lab.host.run(["sysctl", "-qw", "net.ipv6.conf.nano0.disable_ipv6=0"])
-        waitUntil(self.carries, PROMISE + 1, "traffic flows")
+        waitUntil(self.carries, FOLLOWED, "traffic flows")
         self.nothingLeft()
 
     def test_withoutRoutes(self) -> None:
@@ -141,7 +141,7 @@ class DeviceChecks(EndingCase):
         """
         daemon = self.daemon(self.proxy, stackMode=self.stackMode, autoDefaultRoute=False)
         self.lab.host.ip("link set nano0 name foo")
-        waitUntil(lambda: "nano0" in self.lab.host.interfaces(), PROMISE, "it has its name back")
+        waitUntil(lambda: "nano0" in self.lab.host.interfaces(), FOLLOWED, "it has its name back")
         self.lab.host.ip("addr flush dev nano0")
         shown = ["ip", "-br", "addr", "show", "nano0"]
         waitUntil(
@@ -149,12 +149,12 @@ class DeviceChecks(EndingCase):
                 "198.18.0.2" in (found := self.lab.host.run(shown).stdout)
                 and "fdfe:dcba:9876::2" in found
             ),
-            PROMISE,
+            FOLLOWED,
             "it has its addresses back",
         )
         self.lab.host.ip(f"link set nano0 netns {self.lab.neighbour.name}")
         line = "is in another network namespace now, where nanotun serves it as before"
-        waitUntil(lambda: line in daemon.log(), PROMISE, "the log says so")
+        waitUntil(lambda: line in daemon.log(), FOLLOWED, "the log says so")
         self.lab.neighbour.ip("link set nano0 up", "addr add 198.18.0.2/30 dev nano0")
         ping = ["ping", "-n", "-c", "1", "-W", "2", "198.18.0.1"]
         self.assertIn("1 received", self.lab.neighbour.run(ping).stdout)

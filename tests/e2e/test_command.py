@@ -21,7 +21,7 @@ from tests.e2e.lab.daemon import (
     environment,
     writeConfig,
 )
-from tests.e2e.lab.process import Child, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, TUN_NAME
 
 #: Starts and stops in one test; a benchmark has more.
@@ -158,7 +158,7 @@ class StartTests(TunnelCase):
             Child(argv, self.place / f"start-{number}.log", environment(), cwd=self.place)
             for number in range(3)
         ]
-        statuses = sorted(child.wait(30) for child in children)
+        statuses = sorted(child.wait(PATIENCE) for child in children)
         self.assertEqual(statuses, [0, 1, 1], [child.output() for child in children])
         self.addCleanup(endIfThere, self.pid())
         self.assertEqual((self.runDir / "nanotun.pid").read_text(), str(self.pid()))
@@ -247,7 +247,7 @@ class StartTests(TunnelCase):
             cwd=self.place,
         )
         self.addCleanup(child.stop, signal.SIGKILL)
-        self.assertEqual(child.wait(20), 1)
+        self.assertEqual(child.wait(PATIENCE), 1)
         self.assertNotIn("Traceback", child.output())
 
     def test_flags(self) -> None:

@@ -70,10 +70,10 @@ class ContainerChecks(RoutesCase):
         self.addCleanup(helper.stop)
         return helper
 
-    def ask(self, space: Namespace, family: Family) -> str:
+    def ask(self, space: Namespace, family: Family, timeout: float = PATIENCE) -> str:
         """Who the world thinks that a namespace is; empty if there is no answer."""
         try:
-            return curl.get(space, family.url(self.server.port, "/peer"), timeout=5)
+            return curl.get(space, family.url(self.server.port, "/peer"), timeout=timeout)
         except LabError:
             return ""
 
@@ -191,7 +191,7 @@ class ContainerChecks(RoutesCase):
         # The rules' lines in the firewall hold without the rules.
         for version in (4, 6):
             self.lab.host.run(["ip", f"-{version}", "rule", "flush", "protocol", "110"])
-            self.ask(self.near, HOST4 if version == 4 else HOST6)
+            self.ask(self.near, HOST4 if version == 4 else HOST6, 5)
         seen = witness.to(HOST4.world, HOST6.world)
         self.assertEqual({each.source for each in seen}, set(OUTSIDE.values()))
         self.assertEndsClean(daemon)
@@ -204,7 +204,7 @@ class ContainerChecks(RoutesCase):
         self.nameServer(DNS4)
         self.publish()
         daemon = self.start(f"socks5://127.0.0.1:{PUBLISHED}", dnsVia="proxy")
-        asked = ["kdig", "+short", "+timeout=5", "+retry=0", "host.lab", "@8.8.8.8"]
+        asked = ["kdig", "+short", "+timeout=30", "+retry=0", "host.lab", "@8.8.8.8"]
         for space in (self.lab.host, self.near):
             self.assertEqual(space.run(asked, check=False).stdout.strip(), "10.1.2.3")
         self.assertEndsClean(daemon)
@@ -229,7 +229,7 @@ class ContainerChecks(RoutesCase):
             FOUND,
             "the rules follow the container",
         )
-        waitUntil(lambda: self.ask(self.lab.host, HOST4), FOUND, "the proxy is used again")
+        waitUntil(lambda: self.ask(self.lab.host, HOST4, 5), FOUND, "the proxy is used again")
         self.assertEachOnce()
         self.assertProxied(self.near)
         daemon.stop()

@@ -114,7 +114,7 @@ class ControlTests(TunnelCase):
             {"proxy": "direct://", "tunName": "other0", "runDir": self.runDir(daemon)},
         )
         self.addCleanup(child.stop, signal.SIGKILL)
-        self.assertEqual(child.wait(20), 1)
+        self.assertEqual(child.wait(PATIENCE), 1)
         self.assertIn(f"nanotun runs as process {daemon.pid} since ", child.output())
         self.assertIn(str(daemon.directory / "nanotun.yaml"), child.output())
         self.assertEqual(self.lab.app.interfaces(), links)
@@ -130,7 +130,7 @@ class ControlTests(TunnelCase):
         self.assertEqual(
             (done.returncode, done.stdout), (0, f"nanotun has stopped (process {daemon.pid}).\n")
         )
-        self.assertEqual(daemon.wait(1), 0)
+        self.assertEqual(daemon.wait(PATIENCE), 0)
         self.assertNotIn(daemon.name, self.lab.app.interfaces())
         self.assertFalse(os.path.exists(self.runDir(daemon)))
         for word in ("stop", "status", "confirm"):
@@ -179,7 +179,7 @@ class ControlTests(TunnelCase):
         self.assertIn(f"nanotun runs as process {daemon.pid}", done.stderr)
         self.assertIn("cannot be asked", done.stderr)
         self.assertEqual(say("stop", "--run-dir", str(runDir)).returncode, 0)
-        self.assertIn(daemon.wait(1), (0, -signal.SIGTERM))
+        self.assertIn(daemon.wait(PATIENCE), (0, -signal.SIGTERM))
 
     def test_stopWithFlows(self) -> None:
         """With open flows, a stop takes at most two seconds."""

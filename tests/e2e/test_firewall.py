@@ -25,7 +25,7 @@ from tests.e2e.firewall_case import (
 from tests.e2e.lab import toydns, udp
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.nameserver import ask, kdig
-from tests.e2e.lab.process import LabError, run
+from tests.e2e.lab.process import PATIENCE, LabError, run
 from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, MARK, TUN_NAME, Family
@@ -108,7 +108,7 @@ class DnsChecks(FirewallLabCase):
         for family in FAMILIES:
             with self.lab.app.makeSocket(family.af, socket.SOCK_DGRAM) as sock:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
-                sock.settimeout(3)
+                sock.settimeout(PATIENCE)
                 sock.sendto(toydns.query("host.lab", 7), (family.world, DNS))
                 self.assertEqual(sock.recvfrom(4096)[1][:2], (family.world, DNS))
             with self.lab.app.connect((family.world, DNS), mark=MARK) as connection:

@@ -12,7 +12,7 @@ from tests.e2e.lab.host import HOST4, HOST6, SECOND_PROXY4
 from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.proxies import Dante, Microsocks
 from tests.e2e.lab.servers import WebServer
-from tests.e2e.routes_case import FAMILIES, PROMISE, RoutesCase
+from tests.e2e.routes_case import FAMILIES, FOLLOWED, RoutesCase
 
 #: Ports of web servers, and where flows to them go.
 OFFICE, SIX, DEEP = 8081, 8082, 8083
@@ -70,7 +70,7 @@ class FirstHopChecks(RoutesCase):
 
     def assertExceptions(self, *hosts: str) -> None:
         """Soon these are the only ones."""
-        waitUntil(lambda: self.exceptions() == set(hosts), PROMISE, f"the rules are for {hosts}")
+        waitUntil(lambda: self.exceptions() == set(hosts), FOLLOWED, f"the rules are for {hosts}")
 
     def assertEachItsWay(self) -> None:
         """Each web server sees the last proxy on the way to it, and the usual one the usual."""

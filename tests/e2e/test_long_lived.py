@@ -25,7 +25,7 @@ from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.topology import Family
 from tests.e2e.lab.toydns import answer
 from tests.e2e.lab.udp import UDPServer, mirror
-from tests.e2e.routes_case import FAMILIES, PROMISE, RoutesCase
+from tests.e2e.routes_case import FAMILIES, FOLLOWED, PROMISE, RoutesCase
 
 #: Seconds between two datagrams of an app.
 PACE = 0.25
@@ -98,7 +98,7 @@ class MovingCase(RoutesCase):
             apps.append(app)
         return apps
 
-    def assertGoOn(self, apps: list[LongLived], seconds: float = PROMISE) -> None:
+    def assertGoOn(self, apps: list[LongLived], seconds: float = FOLLOWED) -> None:
         """What they send from now on is answered soon, and the world sees the proxy."""
         # An answer to what was sent a moment ago would prove nothing.
         since = time.monotonic() + 0.1
@@ -201,7 +201,7 @@ class MovingChecks(MovingCase):
         self.useSecond()
         since = time.monotonic() + 0.1
         for app, family in zip(apps, FAMILIES, strict=True):
-            waitUntil(partial(app.seen, since), PROMISE, f"{family.name} goes on")
+            waitUntil(partial(app.seen, since), FOLLOWED, f"{family.name} goes on")
             new = SECOND[family.name][0].partition("/")[0]
             self.assertEqual(app.seen(since).split()[0], new)
 
@@ -224,7 +224,7 @@ class MovingChecks(MovingCase):
         self.started(dnsVia="proxy")
         waitUntil(asked, PATIENCE, "names are looked up")
         self.otherAddresses()
-        waitUntil(asked, PROMISE, "names are looked up again")
+        waitUntil(asked, FOLLOWED, "names are looked up again")
 
     def test_restartOfNetworkd(self) -> None:
         """
@@ -310,7 +310,7 @@ class MovingChecks(MovingCase):
                 flow.sendall(b"still here")
                 self.assertEqual(flow.recv(100), b"still here")
                 self.otherAddresses()
-                flow.settimeout(PROMISE + 0.5)
+                flow.settimeout(FOLLOWED)
                 self.assertRaises(ConnectionResetError, flow.recv, 100)
             self.assertSays(daemon, "has left this machine.")
             self.assertThroughProxy(server)
@@ -380,7 +380,7 @@ class CellTests(MovingCase):
             self.assertIn(family.proxyOutside, running.line())
             self.otherAddresses()
             since = time.monotonic() + 0.1
-            deadline = since + PROMISE
+            deadline = since + FOLLOWED
             while True:
                 line = running.line()
                 if float(line.split()[0]) >= since:

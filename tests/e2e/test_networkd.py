@@ -13,7 +13,7 @@ from tests.e2e.lab.host import GATEWAY4, GATEWAY6, HOST4, HOST6, UPLINK
 from tests.e2e.lab.networkd import PROGRAMS, Networkd
 from tests.e2e.lab.process import waitUntil
 from tests.e2e.lab.tcpdump import Tcpdump
-from tests.e2e.routes_case import FAMILIES, PROMISE
+from tests.e2e.routes_case import FAMILIES, FOLLOWED
 from tests.e2e.test_long_lived import NEXT, LongLived, MovingCase
 
 
@@ -72,6 +72,6 @@ class NetworkdTests(MovingCase):
             shown = self.lab.host.run(["ip", "addr", "show", UPLINK]).stdout
             return NEXT["IPv4"] in shown and f"{HOST4.app}/" not in shown
 
-        waitUntil(replaced, PROMISE, "the address is another one")
+        waitUntil(replaced, FOLLOWED, "the address is another one")
         self.assertGoOn(apps)
         self.assertEqual(tcpdump.destinations(), {})

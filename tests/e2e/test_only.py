@@ -28,7 +28,7 @@ from tests.e2e.lab.servers import Peer
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import Family
 from tests.e2e.lab.udp import Address, UDPServer
-from tests.e2e.routes_case import FAMILIES, PROMISE, RoutesCase
+from tests.e2e.routes_case import FAMILIES, FOLLOWED, PROMISE, RoutesCase
 
 WORLD = (HOST4.world, HOST6.world)
 
@@ -275,7 +275,7 @@ class OnlyChecks(RoutesCase):
                 self.assertLeftAlone(parent, ROOT)
                 waitUntil(lambda: _isRemoved(unit.folder), PATIENCE, "it is empty")
                 os.mkdir(unit.folder)
-                waitUntil(lambda: TOLD in daemon.log(), PROMISE + 2, "it is found again")
+                waitUntil(lambda: TOLD in daemon.log(), FOLLOWED, "it is found again")
                 self.assertCaptured(unit)
                 self.assertLeftAlone(parent)
                 daemon.stop()

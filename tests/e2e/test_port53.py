@@ -77,10 +77,10 @@ class OddCase(FirewallLabCase):
         self.protect()
         return daemon
 
-    def sent(self, host: str, payload: bytes) -> bytes:
+    def sent(self, host: str, payload: bytes, timeout: float = PATIENCE) -> bytes:
         """The answer to a datagram from a new socket."""
         with self.lab.app.makeSocket(udp.familyOf(host), socket.SOCK_DGRAM) as sock:
-            sock.settimeout(3)
+            sock.settimeout(timeout)
             sock.connect((host, DNS))
             sock.send(payload)
             return sock.recv(4096)
@@ -88,7 +88,7 @@ class OddCase(FirewallLabCase):
     def assertPassedOn(self, family: Family, host: str, server: Peer, source: str) -> None:
         """Transfers and updates by TCP get to their server; queries before are the relay's."""
         for message in (transfer(AXFR), transfer(IXFR), withOpcode(UPDATE)):
-            with self.lab.app.connect((host, DNS), 5) as connection:
+            with self.lab.app.connect((host, DNS)) as connection:
                 connection.sendall(toydns.framed(toydns.query("host.lab", 7)))
                 self.assertEqual(toydns.readFramed(connection)[-4:], bytes((10, 1, 2, 3)))
                 connection.sendall(toydns.framed(message))
@@ -172,7 +172,7 @@ class NftChecks(OddCase):
         """An update on a socket that has sent a query is refused, and goes nowhere else."""
         self.start()
         with self.lab.app.makeSocket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(3)
+            sock.settimeout(PATIENCE)
             sock.connect((IPV4.world, DNS))
             sock.send(toydns.query("host.lab", 7))
             self.assertEqual(sock.recv(4096)[-4:], bytes((10, 1, 2, 3)))
@@ -195,7 +195,7 @@ class IptablesChecks(OddCase):
             for host in (family.world, family.proxy):
                 for opcode in (UPDATE, NOTIFY):
                     self.assertEqual(self.sent(host, withOpcode(opcode))[3] & 15, 4)
-        self.assertRaises(TimeoutError, self.sent, IPV4.world, VPN[:8])
+        self.assertRaises(TimeoutError, self.sent, IPV4.world, VPN[:8], 3)
         self.assertIn(f"to port 53 of {IPV4.world} that are no DNS queries", daemon.log())
         heard = [each.heard for each in (self.public, *self.world, *self.local)]
         self.assertEqual(heard, [[]] * 5)

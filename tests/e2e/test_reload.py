@@ -21,7 +21,7 @@ from tests.e2e.lab.nameserver import ask
 from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import IPV4, IPV6, TUN_NAME
-from tests.e2e.routes_case import PROMISE, RoutesCase
+from tests.e2e.routes_case import FOLLOWED, RoutesCase
 
 #: The number of downloads in progress, and the bytes of each, which exceed all buffers on the
 #: path.
@@ -274,7 +274,7 @@ class RoutedTests(RoutesCase):
         )
         waitUntil(
             lambda: HOST6.proxy in self.lab.host.run(["ip", "-6", "rule"]).stdout,
-            PROMISE,
+            FOLLOWED,
             "the proxy has a rule",
         )
         self.assertNotIn(HOST4.proxy, self.lab.host.run(["ip", "rule"]).stdout)

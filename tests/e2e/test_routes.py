@@ -79,7 +79,7 @@ class RoutesTests(RoutesCase):
 
     def assertRefused(self, child: Child, sentence: str) -> None:
         """A second daemon did not start, said why, and blamed nobody else."""
-        self.assertEqual(child.wait(20), 1)
+        self.assertEqual(child.wait(PATIENCE), 1)
         self.assertIn(f"Another nanotun {sentence}", child.output())
         self.assertNotIn("offload", child.output())
 

@@ -17,7 +17,7 @@ from tests.e2e.lab.process import PATIENCE, Child, LabError, waitUntil
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import Family
 from tests.e2e.lab.vpn import CLIENT4, DEVICE, MARK, MASQUERADE, PORT, SERVER4, Vpn
-from tests.e2e.routes_case import FAMILIES, PROMISE, RoutesCase
+from tests.e2e.routes_case import FAMILIES, FOLLOWED, RoutesCase
 
 HIDE_NFT = (
     *("unshare", "--mount", "--propagation", "private", "sh", "-ec"),
@@ -70,7 +70,7 @@ class VpnCase(RoutesCase):
                 lambda family=family: (  # type: ignore[misc]
                     self.asker(self.server, family, timeout=1) == family.proxyOutside
                 ),
-                PROMISE + 1,
+                FOLLOWED,
                 f"{family.name} goes through the proxy",
             )
         self.assertEqual(self.inside(), CLIENT4)
@@ -129,11 +129,11 @@ class VpnChecks(VpnCase):
                 self.asker(self.server, family, timeout=1) == family.proxyOutside
                 for family in FAMILIES
             ),
-            PROMISE,
+            FOLLOWED,
             "traffic flows without the VPN",
         )
         gone = f"The VPN {DEVICE} no longer has the default route."
-        waitUntil(lambda: gone in daemon.log(), PROMISE, "its end is in the log")
+        waitUntil(lambda: gone in daemon.log(), FOLLOWED, "its end is in the log")
 
     def test_openvpnLater(self) -> None:
         """A VPN without a mark that comes later is told by its process; nothing leaks meanwhile."""
@@ -163,8 +163,8 @@ class VpnChecks(VpnCase):
         self.assertIn("before them again, from 7200 on", daemon.log())
         vpn.disconnect()
         rules = ["ip", "rule", "show", "pref", "7400"]
-        waitUntil(lambda: self.lab.host.run(rules).stdout, PROMISE, "the rules are back")
-        waitUntil(lambda: self.asker(self.server, HOST4), PROMISE, "traffic flows without the VPN")
+        waitUntil(lambda: self.lab.host.run(rules).stdout, FOLLOWED, "the rules are back")
+        waitUntil(lambda: self.asker(self.server, HOST4), FOLLOWED, "traffic flows without the VPN")
         daemon.stop()
         self.assertNotIn("proto 110", self.lab.host.run(["ip", "rule"]).stdout)
 
@@ -233,7 +233,7 @@ class VpnTests(VpnCase):
             daemon = self.start(killSwitch=True)
             vpn.likeWgQuick()
             moved = "before them again, from 7200 on"
-            waitUntil(lambda: moved in daemon.log(), PROMISE, "the rules move")
+            waitUntil(lambda: moved in daemon.log(), FOLLOWED, "the rules move")
             daemon.kill()
             closed()
             vpn.disconnect()
