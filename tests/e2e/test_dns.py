@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from tests.e2e.case import TunnelCase, engines
+from tests.e2e.case import TRIES, TunnelCase, engines
 from tests.e2e.lab import nameserver, toydns, udp
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.nameserver import HUGE_RECORDS, TTL, Unbound, ask, kdig
@@ -222,12 +222,19 @@ class UpstreamChecks(DNSCase):
         # After the last repetition, and before the relay asks the server once more (1.5 s).
         server = self.toy(toydns.late(1.2))
         self.relayTo(IPV4.world)
-        app = self.datagrams(53, IPV4.gateway)
-        for _ in range(4):
-            app.send(toydns.query("host.lab", 4711))
-            time.sleep(0.2)
-        self.assertEqual(toydns.idOf(app.recv(1000)), 4711)
-        self.assertEqual(len(server.heard), 1, "the server was asked more than once")
+
+        def queries(name: str) -> int:
+            before = len(server.heard)
+            app = self.datagrams(53, IPV4.gateway)
+            for _ in range(4):
+                app.send(toydns.query(name, 4711))
+                time.sleep(0.2)
+            self.assertEqual(toydns.idOf(app.recv(1000)), 4711)
+            return len(server.heard) - before
+
+        # On a busy machine the relay may have asked once more.
+        asked = (queries(f"n{number}.lab") for number in range(TRIES))
+        self.assertIn(1, asked, "the server was asked more than once")
 
     def test_rawBytes(self) -> None:
         """What the relay does not understand is passed on unchanged: options, classes, types."""
