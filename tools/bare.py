@@ -277,7 +277,7 @@ def clone(directory: Path) -> None:
 
 def script(commands: Sequence[str]) -> str:
     """Run commands one after the other, until one fails."""
-    lines = (f"echo {shlex.quote(f'bare: {each}')} >&2\n{each} || exit" for each in commands)
+    lines = (f"echo {shlex.quote(f'bare: {each}')} >&2\n({each}) || exit" for each in commands)
     return "\n".join(lines)
 
 
