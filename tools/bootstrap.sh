@@ -73,6 +73,7 @@ if [ "${1:-build}" = test ]; then
     want fish fish
     want dbus-daemon dbus-daemon
     want prometheus promtool
+    want nodejs node
     # For a stand-in of systemd-resolved, which Debian's own Python runs.
     [ -e /usr/lib/python3/dist-packages/jeepney ] || wanted="$wanted python3-jeepney"
 fi
