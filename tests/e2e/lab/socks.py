@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -88,6 +89,8 @@ def _pass(source: socket.socket, target: socket.socket) -> None:
     """Carry bytes one way, until the end or an error."""
     reads, writes = os.pipe()
     try:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, _CHUNK)
         while size := os.splice(source.fileno(), writes, _CHUNK):
             while size:
                 size -= os.splice(reads, target.fileno(), size)
