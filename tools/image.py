@@ -83,7 +83,8 @@ def makeBase(suite: str, when: str) -> Path:
             f"--include={','.join(PACKAGES)}",
             *left,
             "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-            '--customize-hook=cd "$1" && rm -rf var/lib/apt/lists/* var/cache/apt/* var/log/*',
+            '--customize-hook=cd "$1" && rm -rf etc/hostname etc/resolv.conf '
+            "var/lib/apt/lists/* var/cache/apt/* var/log/*",
             *(suite, str(new), *mirrors),
         ],
         {**os.environ, "SOURCE_DATE_EPOCH": when},
@@ -142,7 +143,7 @@ def build(wheel: Path, machine: str) -> Path:
     """
     Build the image and export it.
 
-    @return: the compressed archive, for C{podman load} and C{docker load}.
+    @return: the compressed archive, for C{gunzip -c} and C{podman load} or C{docker load}.
     """
     CONTEXT.mkdir(parents=True, exist_ok=True)
     when, baseImage = epoch(), os.environ.get("BASE", "")
@@ -173,10 +174,12 @@ def build(wheel: Path, machine: str) -> Path:
     plain.unlink(missing_ok=True)
     run([*buildah, "push", "--quiet", tag, f"docker-archive:{plain}:{tag}"])
     packed = plain.with_suffix(".tar.gz")
-    with open(plain, "rb") as source, open(packed, "wb") as target:
-        with gzip.GzipFile("", "wb", 9, target, mtime=0) as archive:
+    new = packed.with_suffix(".new")
+    with open(plain, "rb") as source, open(new, "wb") as target:
+        with gzip.GzipFile("", "wb", 6, target, mtime=0) as archive:
             shutil.copyfileobj(source, archive, 1 << 20)
     plain.unlink()
+    new.rename(packed)
     return packed
 
 

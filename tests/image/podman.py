@@ -5,6 +5,7 @@ in what connects them, so nothing of this machine's network or firewall is touch
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -51,7 +52,12 @@ class Podman:
             *("--root", str(root / "storage"), "--runroot", str(root / "run")),
             *("--tmpdir", str(root / "tmp"), "--runtime", shutil.which("runc") or "runc"),
         ]
-        said = self("load", "--quiet", "--input", str(archive), timeout=300)
+        # Podman 4.3 takes no archive that is compressed.
+        plain = root / "image.tar"
+        with gzip.open(archive) as source, open(plain, "wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        said = self("load", "--quiet", "--input", str(plain), timeout=300)
+        plain.unlink()
         self.image = said.split()[-1]
 
     def argv(self, *arguments: str) -> list[str]:

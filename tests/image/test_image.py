@@ -14,7 +14,7 @@ from typing import ClassVar
 from twisted.trial.unittest import SkipTest
 
 from tests.e2e.lab.contained import EmbeddedServer
-from tests.e2e.lab.container import BRIDGE, BRIDGE4, Bridge
+from tests.e2e.lab.container import Bridge, address
 from tests.e2e.lab.host import DNS4, HOST4, Witness
 from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import run, waitUntil
@@ -29,6 +29,9 @@ STOP = 2.0
 
 LIMIT = 120_000_000  #: Bytes; the README's promise.
 
+#: Which container of the bridge it is.
+NUMBER = 11
+
 NEEDED = ("--cap-add", "NET_ADMIN", "--device", "/dev/net/tun")
 
 #: All that can be taken away.
@@ -38,27 +41,6 @@ _URL = (
     "import urllib.request as u; "
     "print(u.urlopen('http://{host}:{port}/peer', timeout=8).read().decode())"
 )
-
-
-class Inside(Namespace):
-    """The network namespace of a container, which has no name."""
-
-    def __init__(self, pid: int) -> None:
-        """@param pid: a process in it."""
-        self.name = str(pid)
-        self._fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-
-    def argv(self, argv: list[str]) -> list[str]:  # type: ignore[override]
-        """The command that runs C{argv} there."""
-        return ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self._fd}", *argv]
-
-    def ip(self, *commands: str, version: str = "") -> None:
-        """Run C{ip} commands there."""
-        self.run(["ip", *version.split(), "-batch", "-"], stdin="".join(f"{x}\n" for x in commands))
-
-    def remove(self) -> None:
-        """Close it."""
-        os.close(self._fd)
 
 
 class ImageTests(RoutesCase):
@@ -85,40 +67,34 @@ class ImageTests(RoutesCase):
         self.proxyServer = self.socks()
         self.server = self.world()
         self.nameServer(DNS4)
-        self._number = 10
+        self.space = self.network()
         self.name = f"nanotun-test-{os.getpid()}"
 
-    def run_(self, *options: str, command: tuple[str, ...] = (), proxy: bool = True) -> str:
+    def launch(self, *options: str, proxy: bool = True) -> None:
         """Start a container in the background; it is removed after the test."""
         given = ("--env", f"NANOTUN_PROXY={self.proxyServer.url(HOST4)}") if proxy else ()
-        arguments = (*given, "--env", f"NANOTUN_DNS={DNS4}", *options, self.pod.image, *command)
+        network = ("--network", f"ns:/run/netns/{self.space.name}", "--env", f"NANOTUN_DNS={DNS4}")
         self.addCleanup(self.pod, "rm", "--force", "--time", "0", self.name, check=False)
-        self.pod("run", "--detach", "--name", self.name, "--network", "none", *arguments)
-        return self.name
+        self.pod("run", "--detach", "--name", self.name, *network, *given, *options, self.pod.image)
 
-    def plug(self, name: str) -> Inside:
-        """Connect a container, whose network is new, to the bridge."""
-        inside = Inside(self.pod.pid(name))
-        self.addCleanup(inside.remove)
-        self._number += 1
-        number, host = self._number, self.lab.host
-        host.run(
-            [*("ip", "link", "add", f"veth{number}", "type", "veth"),
-             *("peer", "name", "eth0", "netns", inside.name)]
-        )  # fmt: skip
-        host.ip(f"link set veth{number} master {BRIDGE} up")
-        inside.ip(
-            "link set eth0 up",
-            f"addr add 172.17.0.{number}/16 dev eth0",
-            f"route add default via {BRIDGE4}",
-        )
-        return inside
-
-    def up(self, *options: str) -> Inside:
+    def up(self, *options: str) -> None:
         """Start a container and wait until it is healthy."""
-        inside = self.plug(self.run_(*options))
+        self.launch(*options)
         self.waitUp()
-        return inside
+
+    def network(self) -> Namespace:
+        """A new network for a container, in the place of the one before."""
+        return self.bridge.container(NUMBER)
+
+    def watched(self) -> Witness:
+        """Watch what leaves the container."""
+        witness = Witness(self.space, "eth0")
+        self.addCleanup(witness.stop)
+        return witness
+
+    def assertNoNames(self, witness: Witness) -> None:
+        """No query has left the container in the clear."""
+        self.assertEqual([each for each in witness.all() if 53 in each.ports], [])
 
     def waitUp(self) -> None:
         """Wait until its tunnel works."""
@@ -170,14 +146,12 @@ class ImageTests(RoutesCase):
 
     def test_works(self) -> None:
         """With one capability, one device and one variable it works, and stops within a second."""
-        inside = self.plug(self.run_(*NEEDED))
-        witness = Witness(inside, "eth0")
-        self.addCleanup(witness.stop)
-        self.waitUp()
+        witness = self.watched()
+        self.up(*NEEDED, "--dns", "127.0.0.11")
         before = self.resolvConf()
         self.assertIn("nameserver 198.18.0.1", before.read_text())
         self.assertWorks()
-        self.assertEqual([each for each in witness.all() if 53 in each.ports], [])
+        self.assertNoNames(witness)
         started = time.monotonic()
         self.pod("stop", "--time", "10", self.name)
         taken = time.monotonic() - started
@@ -199,7 +173,7 @@ class ImageTests(RoutesCase):
         os.chown(secret, 1000, 1000)
         mount = ("--volume", f"{secret}:/run/secrets/proxy:ro")
         variable = ("--env", "NANOTUN_PROXY_FILE=/run/secrets/proxy")
-        self.plug(self.run_(*NEEDED, *mount, *variable, proxy=False))
+        self.launch(*NEEDED, *mount, *variable, proxy=False)
         self.waitUp()
         self.assertEqual(self.fetch(), HOST4.proxyOutside)
         for options, said in (
@@ -237,26 +211,28 @@ class ImageTests(RoutesCase):
 
     def test_restarted(self) -> None:
         """After kill -9 the same container comes up in a new network, and names do not leak."""
-        self.up(*NEEDED)
+        self.up(*NEEDED, "--dns", "127.0.0.11")
         self.pod("kill", "--signal", "KILL", self.name)
         waitUntil(lambda: not self.pod.pid(self.name), UP, "it has ended")
         file = self.resolvConf()
+        self.space.remove()
+        self.lab._made.remove(self.space)
+        self.space = self.network()
+        witness = self.watched()
         self.pod("start", self.name)
-        witness = Witness(self.plug(self.name), "eth0")
-        self.addCleanup(witness.stop)
         waitUntil(lambda: self.log().count("is up: engine") == 2, UP, "it is up again")
         waitUntil(lambda: not self.status(), UP, "it is healthy again")
         self.assertWorks()
-        self.assertEqual([each for each in witness.all() if 53 in each.ports], [])
+        self.assertNoNames(witness)
         self.pod("stop", "--time", "10", self.name)
         self.assertNotIn("198.18.0.1", file.read_text())
 
     def test_zombies(self) -> None:
         """What is left behind by a command in the container is reaped."""
-        inside = self.up(*NEEDED)
+        self.up(*NEEDED)
         orphan = "import os, time; os.fork() or os.execvp('sleep', ['sleep', '0.1'])"
         self.pod("exec", self.name, "python3", "-c", orphan)
-        first = int(inside.name)
+        first = self.pod.pid(self.name)
 
         def states() -> set[str]:
             children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
@@ -270,10 +246,9 @@ class ImageTests(RoutesCase):
         Docker's name server at 127.0.0.11 is asked about nothing but what a DNS rule says.
         """
         rule = "{domains: [db], servers: [{server: 127.0.0.11, via: direct}]}"
-        self.plug(self.run_(*NEEDED, "--dns", "127.0.0.11", "--env", f"NANOTUN_DNSRULES={rule}"))
-        embedded = EmbeddedServer(Inside(self.pod.pid(self.name)), {"db": "172.17.0.9"})
+        embedded = EmbeddedServer(self.space, {"db": "172.17.0.9"})
         self.addCleanup(embedded.stop)
-        self.waitUp()
+        self.up(*NEEDED, "--dns", "127.0.0.11", "--env", f"NANOTUN_DNSRULES={rule}")
         asked = len(embedded.asked)
         self.assertWorks()
         self.assertEqual(self.look("db"), "172.17.0.9")
@@ -295,11 +270,10 @@ class ImageTests(RoutesCase):
 
     def test_gateway(self) -> None:
         """A machine that has the container as its router is proxied."""
-        inside = self.up(*NEEDED, "--sysctl", "net.ipv4.ip_forward=1")
+        self.space.run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"])
+        self.up(*NEEDED)
         near = self.bridge.container(3)
-        router = f"172.17.0.{self._number}"
-        near.run(["ip", "route", "replace", "default", "via", router])
+        near.run(["ip", "route", "replace", "default", "via", address(NUMBER, 4)])
         url = f"http://{HOST4.world}:{self.server.port}/peer"
         done = run(near.argv(["curl", "-s", "--max-time", "8", url]), 20, check=False)
         self.assertEqual(done.stdout.strip(), HOST4.proxyOutside)
-        self.assertTrue(inside.name)
