@@ -206,7 +206,7 @@ class DnsOrderChecks(TunnelCase):
         self.nameServer(IPV4.world)
         self.tunnel(lan="direct", dnsOverride=True, dns=[IPV4.world])
         done = self.lab.app.run(
-            ["kdig", "+short", "+timeout=3", "@10.9.9.9", "host.lab", "A"], check=False
+            ["kdig", "+short", "+timeout=30", "@10.9.9.9", "host.lab", "A"], check=False
         )
         self.assertEqual(done.stdout, "10.1.2.3\n")
 

@@ -237,12 +237,12 @@ def dnsperf(
     Put load on a server.
 
     @param data: a file with lines of name and type.
-    @param seconds: for how long; it waits up to 2 s more for answers.
+    @param seconds: for how long; it waits up to 20 s more for answers.
     @param arguments: further ones of dnsperf, such as C{-Q}, queries per second.
     @raise LabError: dnsperf failed.
     """
-    argv = ["dnsperf", "-s", server, "-d", str(data), "-l", f"{seconds:g}", "-t", "2", *arguments]
-    output = namespace.run(argv, timeout=seconds + 30).stdout
+    argv = ["dnsperf", "-s", server, "-d", str(data), "-l", f"{seconds:g}", "-t", "20", *arguments]
+    output = namespace.run(argv, timeout=seconds + 60).stdout
     sent = re.search(r"Queries sent:\s+(\d+)", output)
     completed = re.search(r"Queries completed:\s+(\d+)", output)
     rate = re.search(r"Queries per second:\s+([\d.]+)", output)
