@@ -145,13 +145,15 @@ class CacheChecks(DNSCase):
         """
         server = self.nameServer(IPV4.world)
         self.relayTo(IPV4.world)
+        began = time.monotonic()
         self.assertEqual(self.ask("host.lab", "A").records[0].ttl, TTL)
         self.assertEqual(self.ask("short.lab", "A").records[0].ttl, 2)
         time.sleep(2.5)
         for transport in ("+notcp", "+tcp"):
             again = self.ask(transport, "host.lab", "A")
             self.assertEqual(again.data, ["10.1.2.3"])
-            self.assertIn(TTL - again.records[0].ttl, (2, 3, 4))
+            self.assertGreaterEqual(TTL - again.records[0].ttl, 2)
+            self.assertLess(TTL - again.records[0].ttl, time.monotonic() - began + 1)
         self.assertEqual(len(server.queries("host.lab")), 1)
         self.assertEqual(self.ask("short.lab", "A").records[0].ttl, 2)
         self.assertEqual(len(server.queries("short.lab")), 2)

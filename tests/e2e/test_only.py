@@ -140,7 +140,7 @@ class OnlyChecks(RoutesCase):
         self.addCleanup(witness.stop)
         return witness
 
-    def seen(self, sender: Sender, family: Family, timeout: float = 5) -> str:
+    def seen(self, sender: Sender, family: Family, timeout: float = 30) -> str:
         """The sender's address as the world sees it; empty if it gets no answer."""
         url = family.url(self.web.port, "/peer")
         curl = sender.argv(self.lab.host, "curl", "-q", "-sS", "-g", "-m", f"{timeout}", url)

@@ -31,7 +31,8 @@ EARLY = 1024 * 1024
 
 
 def sendPattern(sock: socket.socket) -> None:
-    """Send one download."""
+    """Send one download, however long it takes as a whole."""
+    sock.settimeout(None)
     sock.sendall(memoryview(pattern.block())[:LENGTH])
 
 

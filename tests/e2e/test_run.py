@@ -398,7 +398,7 @@ class TerminalTests(RunCase):
             self.terminal.read("sleep 60")
             time.sleep(tenths / 10)
             self.terminal.type("\x03")
-            said = self.terminal.read("ready> ", 10)
+            said = self.terminal.read("ready> ")
             status = self.terminal.command("echo $?")
             # On a busy machine Python itself is not up yet, and ends with 1.
             if "init_import_site" not in said:

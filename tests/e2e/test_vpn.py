@@ -52,7 +52,7 @@ class VpnCase(RoutesCase):
         """Start the daemon."""
         return self.daemon(self.proxy, stackMode=self.stackMode, **settings)
 
-    def inside(self, timeout: float = 1) -> str:
+    def inside(self, timeout: float = 20) -> str:
         """Our address in the VPN's network; empty if there is no answer."""
         url = f"http://{SERVER4}:{self.server.port}/peer"
         try:
@@ -68,7 +68,7 @@ class VpnCase(RoutesCase):
         for family in FAMILIES:
             waitUntil(
                 lambda family=family: (  # type: ignore[misc]
-                    self.asker(self.server, family, timeout=1) == family.proxyOutside
+                    self.asker(self.server, family, timeout=5) == family.proxyOutside
                 ),
                 FOLLOWED,
                 f"{family.name} goes through the proxy",
@@ -126,7 +126,7 @@ class VpnChecks(VpnCase):
         vpn.disconnect()
         waitUntil(
             lambda: all(
-                self.asker(self.server, family, timeout=1) == family.proxyOutside
+                self.asker(self.server, family, timeout=5) == family.proxyOutside
                 for family in FAMILIES
             ),
             FOLLOWED,
