@@ -36,6 +36,8 @@ SHORT = f"{SHORT_SECONDS:g}s"
 DEFAULTS: Mapping[str, object] = {
     "tunName": TUN_NAME,
     "connectTimeout": f"{CONNECT_SECONDS:g}s",
+    # Longer than a busy machine takes from one datagram of a test to the next.
+    "udpTimeout": "10m",
     "logLevel": "info",
     # The laboratory's own addresses are private ones.
     "lan": "proxy",
