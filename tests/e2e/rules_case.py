@@ -15,6 +15,7 @@ from twisted.names import dns
 from tests.e2e.firewall_case import UPLINK
 from tests.e2e.lab import nameserver, tlsfront, toydns
 from tests.e2e.lab.daemon import Daemon
+from tests.e2e.lab.process import PATIENCE
 from tests.e2e.lab.proxies import Dante, withFiles
 from tests.e2e.lab.servers import WebServer
 from tests.e2e.lab.tcpdump import Tcpdump
@@ -150,7 +151,7 @@ class RulesCase(ProgramsCase):
         self.addCleanup(witness.stop)
         return witness
 
-    def app(self, *argv: str, timeout: float = 20.0) -> Command:
+    def app(self, *argv: str, timeout: float = 2 * PATIENCE) -> Command:
         """Run a program of the app's whose resolver is the gateway."""
         files = {
             "/etc/resolv.conf": f"nameserver {IPV4.gateway}\n",
@@ -164,7 +165,7 @@ class RulesCase(ProgramsCase):
     def curl(self, *options: str) -> Command:
         """Run curl."""
         unset = ("--noproxy", "*", "--cacert", str(self.ca.cert))
-        return self.app("curl", "-q", "-sS", "-m", "10", *unset, *options)
+        return self.app("curl", "-q", "-sS", "-m", "60", *unset, *options)
 
     def fetch(self, name: str, family: Family, *options: str, scheme: str = "https") -> str:
         """What curl gets from the web server by a name."""

@@ -62,7 +62,7 @@ class CaptureCase(ProgramsCase):
         """Download with curl; return its pid."""
         url = self.family.url(WEB, f"/bytes/{length}")
         log = self.directory / "curl.log"
-        argv = ["curl", "-q", "-sS", "-m", "30", "-o", os.devnull, "--noproxy", "*", *options, url]
+        argv = ["curl", "-q", "-sS", "-m", "60", "-o", os.devnull, "--noproxy", "*", *options, url]
         child = Child(self.lab.app.argv(argv), log)
         self.addCleanup(child.stop)
         self.assertEqual(child.wait(40), 0, log.read_text())

@@ -47,8 +47,8 @@ class CredentialChecks(ProgramsCase):
     def fetch(self, *prefix: str) -> None:
         """Have curl and wget fetch from the server."""
         programs: Sequence[Sequence[str]] = (
-            ("curl", "-q", "-s", "-m", "5"),
-            ("wget", "--no-config", "-q", "-T", "5", "-t", "1", "-O", "-"),
+            ("curl", "-q", "-s", "-m", "60"),
+            ("wget", "--no-config", "-q", "-T", "60", "-t", "1", "-O", "-"),
         )
         for argv in programs:
             told = self.lab.app.run([*prefix, *argv, self.url]).stdout

@@ -103,7 +103,7 @@ class AnswersChecks(DNSCase, ProgramsCase):
             self.assertEqual(self.ask(NAME, "AAAA", family=family).data, [SYNTHESISED])
             self.assertEqual(self.ask("+cdflag", NAME, "AAAA", family=family).data[1:], [])
         url = f"http://[{SYNTHESISED}]:{web.port}/peer"
-        done = self.lab.app.run(["curl", "-qgsS", "--max-time", "10", url])
+        done = self.lab.app.run(["curl", "-qgsS", "--max-time", "60", url])
         self.assertEqual(done.stdout, IPV4.proxyOutside)
         self.assertEqual(watch.destinations(), {})
         self.assertEndsWell(daemon)

@@ -260,7 +260,7 @@ class WayChecks(FirewallLabCase):
         asNobody = ["setpriv", "--reuid", "65534", "--clear-groups"]
         for family in FAMILIES:
             self.assertEqual(self.peerOf(family, web.port, prefix=asNobody), family.app)
-        asking = [*asNobody, "kdig", "+time=2", "+retry=0", f"@{IPV4.world}", "host.lab"]
+        asking = [*asNobody, "kdig", "+time=20", "+retry=0", f"@{IPV4.world}", "host.lab"]
         self.assertIn("10.1.2.3", self.lab.app.run(asking).stdout)
         self.assertEqual({asker for asker, _ in server.queries()}, {IPV4.app})
 
@@ -268,7 +268,7 @@ class WayChecks(FirewallLabCase):
         self, family: Family, port: int, folder: str = "", prefix: Sequence[str] = ()
     ) -> str:
         """The address of curl, perhaps in a group, as a web server in the world sees it."""
-        curl = [*prefix, "curl", "-sS", "-m", "8", "-g", family.url(port, "/peer")]
+        curl = [*prefix, "curl", "-sS", "-m", "60", "-g", family.url(port, "/peer")]
         return self._output(curl, folder)
 
     def sourceOf(self, family: Family, port: int, folder: str = "") -> str:

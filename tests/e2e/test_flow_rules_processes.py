@@ -84,12 +84,12 @@ class ProcessRuleChecks(ProgramsCase):
 
     def curl(self, path: str = "curl") -> tuple[str, ...]:
         """The command that asks the server by curl, or by a copy of it."""
-        return (path, "-q", "-s", "-m", "5", self.family.url(self.port, "/"))
+        return (path, "-q", "-s", "-m", "60", self.family.url(self.port, "/"))
 
     def wget(self) -> tuple[str, ...]:
         """The command that asks it by wget."""
         url = self.family.url(self.port, "/")
-        return ("wget", "--no-config", "-q", "-T", "5", "-t", "1", "-O", "-", url)
+        return ("wget", "--no-config", "-q", "-T", "60", "-t", "1", "-O", "-", url)
 
     def asked(self) -> dict[str, int]:
         """How many connections each proxy was asked for."""
@@ -242,7 +242,7 @@ class ProcessRuleChecks(ProgramsCase):
             excludedProcesses=["curl"],
         )
         self.assertGoes("office", *self.curl())
-        self.assertGoes("direct", "curl", "-q", "-s", "-m", "5", self.family.url(other, "/"))
+        self.assertGoes("direct", "curl", "-q", "-s", "-m", "60", self.family.url(other, "/"))
         self.assertGoes("proxy", *self.wget())
 
     def test_reload(self) -> None:

@@ -53,7 +53,7 @@ class PastTheTunnelTests(RoutesCase):
         server = FTPServer(self.lab.world)
         port = self.peer(server, self.lab.world).port
         self.daemon(self.socks(), excludedProcesses="uid:65534")
-        argv = ["setpriv", "--reuid=65534", "--clear-groups", "curl", "-q", "-sS", "-m", "5"]
+        argv = ["setpriv", "--reuid=65534", "--clear-groups", "curl", "-q", "-sS", "-m", "60"]
         for family in FAMILIES:
             url = f"ftp{family.url(port, '/file').removeprefix('http')}"
             done = self.lab.host.run([*argv, "--ftp-port", "-", url])

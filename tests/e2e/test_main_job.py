@@ -31,7 +31,18 @@ class GatewayChecks(TunnelCase):
         """Both gateway addresses answer ping while the daemon runs, and not afterwards."""
         daemon = self.tunnel()
         for family in FAMILIES:
-            argv = ["ping", family.option, "-n", "-c", "5", "-i", "0.05", "-W", "1", family.gateway]
+            argv = [
+                "ping",
+                family.option,
+                "-n",
+                "-c",
+                "5",
+                "-i",
+                "0.05",
+                "-W",
+                "20",
+                family.gateway,
+            ]
             self.assertIn(" 0% packet loss", self.lab.app.run(argv).stdout)
         self.assertEndsWell(daemon)
         for family in FAMILIES:

@@ -212,7 +212,7 @@ class OnlyChecks(RoutesCase):
         before = self.entered()
         for family, own in ((HOST4, NEIGHBOUR4), (HOST6, NEIGHBOUR6)):
             url = family.url(self.web.port, "/peer")
-            got = self.lab.neighbour.run(["curl", "-q", "-sS", "-g", "-m", "5", url]).stdout
+            got = self.lab.neighbour.run(["curl", "-q", "-sS", "-g", "-m", "60", url]).stdout
             self.assertEqual(got, own)
         self.assertEqual(self.entered(), before)
 
@@ -365,7 +365,7 @@ class OnlyChecks(RoutesCase):
                         self.assertEqual(self.seen(sender, family), family.app)
                 for family, own in ((HOST4, NEIGHBOUR4), (HOST6, NEIGHBOUR6)):
                     url = family.url(self.web.port, "/peer")
-                    got = self.lab.neighbour.run(["curl", "-q", "-sS", "-g", "-m", "5", url])
+                    got = self.lab.neighbour.run(["curl", "-q", "-sS", "-g", "-m", "60", url])
                     self.assertEqual(got.stdout, own)
             self.assertEqual(self.recover()[0], 0)
             self.assertEqual(self.seen(ANN, HOST4), HOST4.app)

@@ -93,7 +93,7 @@ class OwnersChecks(TunnelCase):
 
     def curl(self, path: str = "curl") -> list[str]:
         """The command that asks the server by curl, or by a copy of it."""
-        return [path, "-s", "-m", "5", self.family.url(self.port, "/")]
+        return [path, "-s", "-m", "60", self.family.url(self.port, "/")]
 
     def seen(self, argv: list[str]) -> str:
         """The address that the world sees when the app runs this command."""

@@ -254,7 +254,7 @@ class RoutesTests(RoutesCase):
         """What an excluded user's processes send goes past the tunnel, from the host's address."""
         server = self.world()
         self.daemon(self.socks(), excludedProcesses="uid:65534")
-        argv = ["setpriv", "--reuid=65534", "--clear-groups", "curl", "-q", "-sS", "-m", "5"]
+        argv = ["setpriv", "--reuid=65534", "--clear-groups", "curl", "-q", "-sS", "-m", "60"]
         for family in FAMILIES:
             url = family.url(server.port, "/peer")
             self.assertEqual(self.lab.host.run([*argv, url]).stdout, family.app)

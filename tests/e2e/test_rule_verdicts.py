@@ -189,7 +189,7 @@ class CommandRulesTests(RulesCase):
     def call(self, rule: str, name: str) -> cell.Done:
         """Fetch from a name by a command that has one rule."""
         argv = [cell.nanotun(), "run", "--proxy", self.usual.url(), "--rule", rule, "--"]
-        argv += ["curl", "-qsS", "-m", "10", f"http://{name}/peer"]
+        argv += ["curl", "-qsS", "-m", "60", f"http://{name}/peer"]
         running = Running(self.lab.app, argv, self.directory)
         self.addCleanup(running.kill)
         return running.done("")

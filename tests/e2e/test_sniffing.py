@@ -139,7 +139,7 @@ class SniffingChecks(RulesCase):
         """
         machines = self.lab.plugMachines()
         self.ruled({"to": "office", "domains": "corp.example", "sources": SOURCES}, sniff=True)
-        options = ("-q", "-sS", "-m", "10", "--cacert", str(self.ca.cert))
+        options = ("-q", "-sS", "-m", "60", "--cacert", str(self.ca.cert))
         for family in FAMILIES:
             for name, usual in (("www.corp.example", 0), ("corp.example.org", 1)):
                 hidden = self.hidden(name, family)

@@ -78,7 +78,7 @@ class WebApiTests(TunnelCase):
         header = ["-H", f"Authorization: Bearer {given}"] if given else []
         by = ["--unix-socket", self.where] if self.where.startswith("/") else []
         host = "localhost" if by else self.where
-        argv = ["curl", "-sS", "-m", "20", "-w", "\n%{http_code}", *by, *header, *options]
+        argv = ["curl", "-sS", "-m", "60", "-w", "\n%{http_code}", *by, *header, *options]
         out = self.lab.app.run([*prefix, *argv, f"http://{host}{path}"], check=False).stdout
         body, _, status = out.rpartition("\n")
         return Fetched(int(status) if status.isdigit() else 0, body)
