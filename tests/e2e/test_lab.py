@@ -4,15 +4,17 @@ The laboratory itself, without the daemon: the foundation of the other tests.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 
 from tests.e2e.case import LabCase
-from tests.e2e.lab import curl
+from tests.e2e.lab import curl, udp
 from tests.e2e.lab.namespace import Namespace, removeLeftovers
 from tests.e2e.lab.process import PATIENCE, run, waitUntil
 from tests.e2e.lab.proxies import Dante, Microsocks
-from tests.e2e.lab.topology import FAMILIES, MARK
+from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6, MARK
+from tests.e2e.test_datagram_lab import Associated
 
 
 class LabTests(LabCase):
@@ -90,3 +92,46 @@ class LabTests(LabCase):
         gone = f"/run/netns/{left.name}"
         waitUntil(lambda: not os.path.exists(gone), PATIENCE, f"{left.name} is removed")
         self.assertTrue(os.path.exists(f"/run/netns/{mine.name}"))
+
+
+class StandInTests(LabCase):
+    """What takes the place of dante where a release has none, also where one has."""
+
+    def setUp(self) -> None:
+        """There is no dante."""
+        super().setUp()
+        self.patch(Dante, "installed", staticmethod(lambda: False))
+
+    def test_connects(self) -> None:
+        """SOCKS 5 with a password, and SOCKS 4, reach the world by name and by address."""
+        web = self.webServer()
+        hosts = {"world.lab": [IPV4.world]}
+        locked, open_ = self.dante(auth=True, hosts=hosts), self.dante(hosts=hosts, port=1082)
+        named = IPV4.url(web.port, "/peer", "world.lab")
+        for url in (
+            locked.url(),
+            locked.url().replace("socks5:", "socks5h:"),
+            open_.url().replace("socks5:", "socks4:"),
+            open_.url().replace("socks5:", "socks4a:"),
+        ):
+            there = named if "h:" in url or "a:" in url else IPV4.url(web.port, "/peer")
+            self.assertEqual(curl.get(self.lab.app, there, "-x", url), IPV4.proxyOutside)
+        there = IPV6.url(web.port, "/peer")
+        self.assertEqual(curl.get(self.lab.app, there, "-x", locked.url()), IPV6.proxyOutside)
+        self.assertEqual((len(locked.connects()), len(open_.connects())), (3, 2))
+        with self.assertRaisesRegex(Exception, "rejected"):
+            curl.get(self.lab.app, there, "-x", locked.url(password="wrong"))
+        for family in FAMILIES:
+            with self.assertRaisesRegex(Exception, r"\(5\)|refused"):
+                curl.get(self.lab.app, family.url(9, "/"), "-x", open_.url())
+
+    def test_datagrams(self) -> None:
+        """Two servers see one address, which is the proxy's, and the journal has associations."""
+        dante = self.dante()
+        for family in FAMILIES:
+            servers = [self.udpServer(udp.mirror, family) for _ in range(2)]
+            with contextlib.closing(Associated(self.lab.app, dante.port, family)) as made:
+                seen = {made.ask((family.world, each.port), b"who?")[1] for each in servers}
+            (one,) = seen
+            self.assertEqual(one.decode().split()[0], family.proxyOutside)
+        self.assertEqual(dante.journal.read_text().count("udpassociate [:"), 2)
