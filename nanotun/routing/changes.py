@@ -15,6 +15,7 @@ from typing import Any
 from zope.interface import implementer
 
 from nanotun.errors import RoutingError
+from nanotun.linux.container import inContainer
 from nanotun.routing.interfaces import IChange, IKernelRoutes, ISwitchChange
 from nanotun.routing.plan import isOurs
 from nanotun.routing.values import TABLE, Route, Rule, Sysctl
@@ -159,6 +160,11 @@ class SysctlChange:
             # The interface has just been removed, and a new plan is under way.
             return
         except OSError as error:
+            if error.errno == errno.EROFS and inContainer():
+                raise RoutingError(
+                    "Answers would be dropped by strict reverse path filters, which a container "
+                    "may not change; start it with --sysctl net.ipv4.conf.all.rp_filter=2."
+                ) from None
             raise RoutingError(
                 f"The setting {self.sysctl.name} cannot be made {self.sysctl.value} "
                 f"({error.strerror}); make /proc/sys writable or type '{self.describe()}' before."

@@ -43,8 +43,8 @@ _URL = (
 )
 
 
-class ImageTests(RoutesCase):
-    """The image, as a user runs it."""
+class ImageCase(RoutesCase):
+    """The image and the world around a container."""
 
     seconds = 240
     podman: ClassVar[Podman | None] = None
@@ -60,9 +60,9 @@ class ImageTests(RoutesCase):
         found = archive()
         assert found is not None
         self.archive = found
-        if ImageTests.podman is None:
-            ImageTests.podman = Podman(found)
-        self.pod = ImageTests.podman
+        if ImageCase.podman is None:
+            ImageCase.podman = Podman(found)
+        self.pod = ImageCase.podman
         self.bridge = Bridge(self.lab)
         self.proxyServer = self.socks()
         self.server = self.world()
@@ -130,6 +130,10 @@ class ImageTests(RoutesCase):
         """Connections go through the proxy, and names as well."""
         self.assertEqual(self.fetch(), HOST4.proxyOutside)
         self.assertEqual(self.look("host.lab"), "10.1.2.3")
+
+
+class ImageTests(ImageCase):
+    """The image, as a user runs it."""
 
     def test_size(self) -> None:
         """The image is small, has byte code, and neither pip nor a compiler."""
