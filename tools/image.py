@@ -61,6 +61,12 @@ def run(argv: Sequence[str], environment: Mapping[str, str] | None = None) -> st
     return done.stdout
 
 
+def need(program: str) -> None:
+    """@raise SystemExit: a program is not installed."""
+    if shutil.which(program) is None:
+        raise SystemExit(f"The image needs {program}, which is missing: apt-get install {program}")
+
+
 def epoch() -> str:
     """Seconds since 1970 of the last commit; SOURCE_DATE_EPOCH takes its place."""
     given = os.environ.get("SOURCE_DATE_EPOCH")
@@ -72,8 +78,7 @@ def makeBase(suite: str, when: str) -> Path:
     path = CONTEXT / f"base-{suite}.tar"
     if path.exists():
         return path
-    if shutil.which("mmdebstrap") is None:
-        raise SystemExit("The image needs mmdebstrap: apt-get install mmdebstrap, or set BASE.")
+    need("mmdebstrap")
     new = path.with_suffix(".new")
     left = [f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in LEFT_OUT]
     mirrors = list(filter(None, map(str.strip, os.environ.get("MIRRORS", "").split(";"))))
@@ -190,6 +195,7 @@ def main() -> None:
     machine = os.uname().machine
     if machine not in MACHINES:
         raise SystemExit(f"There is no image for {machine}, only for {', '.join(MACHINES)}.")
+    need(shlex.split(os.environ.get("BUILDAH", "buildah"))[0])
     started = time.monotonic()
     packed = build(Path(sys.argv[1]), machine)
     size = packed.stat().st_size

@@ -17,19 +17,21 @@ from typing import Any
 from tests.e2e.lab.process import LabError, run
 
 #: No limits that a machine in a machine may not set; and no timers of systemd's, which is why the
-#: test asks for a health check itself.  The image stands for that of pods, too.
+#: test asks for a health check itself.
 CONFIG = """\
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
 [engine]
-infra_image = "{image}"
-infra_command = "/usr/bin/sleep infinity"
+infra_image = "{infra}"
 cgroup_manager = "cgroupfs"
 events_logger = "none"
 """
 
 #: What 'make image' calls it, but for the version.
 IMAGE = "localhost/nanotun:test"
+
+#: The same, with nothing to do: it holds the network of pods.
+INFRA = "localhost/nanotun-infra:test"
 
 #: Says where the storage is; it is kept, because to load an image takes a while.
 STORAGE = "NANOTUN_TEST_STORAGE"
@@ -41,7 +43,13 @@ _TIMERS = "healthchecks: "
 
 
 class Podman:
-    """The command, for one image."""
+    """
+    The command, for one image.
+
+    @ivar within: the name of the network namespace that is the machine's to it, if not ours.
+    """
+
+    within = ""
 
     def __init__(self, archive: Path) -> None:
         """
@@ -51,7 +59,7 @@ class Podman:
         root = Path(os.environ.get(STORAGE, _DEFAULT))
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         config = root / "containers.conf"
-        config.write_text(CONFIG.format(image=IMAGE))
+        config.write_text(CONFIG.format(infra=INFRA))
         self._argv = [
             *("env", f"CONTAINERS_CONF={config}", "podman"),
             *("--root", str(root / "storage"), "--runroot", str(root / "run")),
@@ -65,22 +73,23 @@ class Podman:
         plain.unlink()
         self.image = IMAGE
         self("tag", said.split()[-1], IMAGE)
+        made = self("create", IMAGE).split()[-1]
+        changes = ("--change", 'ENTRYPOINT ["/usr/bin/sleep"]', "--change", 'CMD ["infinity"]')
+        self("commit", "--quiet", "--format", "docker", *changes, made, INFRA)
+        self("rm", made)
 
     def argv(self, *arguments: str) -> list[str]:
         """The command with its arguments."""
-        return [*self._argv, *arguments]
+        prefix = ["nsenter", f"--net=/run/netns/{self.within}"] if self.within else []
+        return [*prefix, *self._argv, *arguments]
 
-    def __call__(
-        self, *arguments: str, check: bool = True, timeout: float = 60, within: str = ""
-    ) -> str:
+    def __call__(self, *arguments: str, check: bool = True, timeout: float = 60) -> str:
         """
         Run it to its end.
 
-        @param within: the name of the network namespace that is the machine's to it, if not ours.
         @return: what it says, without complaints about systemd.
         """
-        prefix = ["nsenter", f"--net=/run/netns/{within}"] if within else []
-        done = run([*prefix, *self.argv(*arguments)], timeout, check=False)
+        done = run(self.argv(*arguments), timeout, check=False)
         lines = [each for each in done.stdout.splitlines() if _TIMERS not in each]
         text = "\n".join(each for each in lines if "Removing timer" not in each)
         if check and done.returncode:

@@ -10,6 +10,8 @@ import json
 from zope.interface.verify import verifyObject
 
 from nanotun.errors import RoutingError
+from nanotun.routing import changes as module
+from nanotun.routing.changes import SysctlChange
 from nanotun.routing.interfaces import IChange
 from nanotun.routing.values import Route, Rule, Sysctl
 from tests.unit.routing.routing_cases import RoutingCase
@@ -24,6 +26,18 @@ SETTING = Sysctl("net/ipv4/conf/up0/rp_filter", "2", "1")
 
 class ChangeTests(RoutingCase):
     """Each kind of change."""
+
+    def test_readOnlySysctls(self) -> None:
+        """A container that may not change a filter is told by which option it can be done before."""
+
+        def refuse(self: SysctlChange, value: str) -> None:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        self.patch(SysctlChange, "_write", refuse)
+        change = self.changes().make(SETTING)
+        for contained, said in ((True, "--sysctl net.ipv4.conf.all.rp_filter=2"), (False, "/proc")):
+            self.patch(module, "inContainer", lambda contained=contained: contained)
+            self.assertIn(said, str(self.assertRaises(RoutingError, change.apply)))
 
     def test_roundTrip(self) -> None:
         """Each is applied and holds, until another process undoes it from its record."""
