@@ -84,6 +84,8 @@ class KubernetesTests(ImageCase):
         """What is in the network that the pod has is proxied, and the probes are content."""
         self.directory.joinpath("hostrun").mkdir()
         spec = self.play("daemonset.yaml")
-        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
-            waitUntil(lambda kind=kind: not self.probe(spec, kind), UP, f"{kind} is content")
+        kinds = ("startupProbe", "readinessProbe", "livenessProbe")
+        waitUntil(
+            lambda: not any(self.probe(spec, kind) for kind in kinds), UP, "all probes are content"
+        )
         self.assertWorks()

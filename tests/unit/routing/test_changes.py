@@ -28,7 +28,7 @@ class ChangeTests(RoutingCase):
     """Each kind of change."""
 
     def test_readOnlySysctls(self) -> None:
-        """A container that may not change a filter is told by which option it can be done before."""
+        """A container that may not change a filter is told which option does it."""
 
         def refuse(self: SysctlChange, value: str) -> None:
             raise OSError(errno.EROFS, "Read-only file system")
