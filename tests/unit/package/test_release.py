@@ -55,8 +55,8 @@ class VersionTests(SynchronousTestCase):
     def test_named(self) -> None:
         """No file says another version of nanotun; if docs/nanotun.8 does, run 'make texts'."""
         wrong = []
-        for top in (".github", "docs", "etc", "nanotun", "netstack", "tools"):
-            for path in (ROOT / top).rglob("*"):
+        for top in (".github", "README.md", "docs", "etc", "nanotun", "netstack", "tools"):
+            for path in (ROOT / top, *(ROOT / top).rglob("*")):
                 if path.suffix in (".so", ".png", ".pyc") or not path.is_file():
                     continue
                 found = set(NAMED.findall(path.read_text()))
