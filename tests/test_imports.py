@@ -188,16 +188,8 @@ PURE = (
     "nanotun.routing.firewall.nfttext",
     "nanotun.routing.firewall.iptablestext",
 )
-IMPURE: tuple[str, ...] = (
-    "twisted.internet",
-    "socket",
-    "select",
-    "os",
-    "time",
-    "ctypes",
-    "subprocess",
-    "asyncio",
-)
+IMPURE: tuple[str, ...] = ("twisted.internet", "socket", "select", "os", "time", "ctypes")
+IMPURE += ("subprocess", "asyncio")
 #: What of those only converts text and bytes, or stands for a value that is yet to come.
 HARMLESS = (
     "socket.AF_INET",
@@ -210,7 +202,12 @@ HARMLESS = (
 #: Libraries with one home each.
 HOMES: dict[str, str | tuple[str, ...]] = {
     # The native library; capset(2), prctl(2) and bpf(2), for which no package is kept up.
-    "ctypes": ("nanotun.engine", "nanotun.daemon.privileges", "nanotun.owners.syscalls"),
+    "ctypes": (
+        "nanotun.engine",
+        "nanotun.daemon.privileges",
+        "nanotun.owners.syscalls",
+        "nanotun.cell.capabilities",
+    ),
     "pyroute2": "nanotun.routing",
     "yaml": "nanotun.config.file",
     "h11": "nanotun.upstream.handshakes.http",

@@ -11,6 +11,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from nanotun.cell.capabilities import dropAll
+
 #: Exit statuses as in shells and env(1); lower ones are the command's own.
 OWN_FAULT = 125
 NOT_EXECUTABLE = 126
@@ -85,10 +87,15 @@ def startCommand(
     @param environment: this process's environment.
     @raise CommandFailed: it cannot be started; with one sentence.
     """
+    # Only root can change users, and everybody else has a user namespace of its own.
+    isRoot = os.geteuid() == 0
     variables = {key: value for key, value in environment.items() if key not in HIDDEN}
     extra: dict[str, object] = {}
     if user is not None:
         variables.update(user.variables)
+    if not isRoot:
+        extra = {"preexec_fn": dropAll}
+    elif user is not None:
         extra = {"user": user.uid, "group": user.gid, "extra_groups": list(user.groups)}
     try:
         return subprocess.Popen(  # type: ignore[call-overload,no-any-return]

@@ -46,6 +46,7 @@ class Helper:
     @param route: takes the device's name, brings the loopback up and routes everything else
         through the device.
     @param notes: returns what was logged since its last call, for nanotun to log.
+    @param explain: the sentence for an error.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Helper:
         mounts: CellMounts,
         route: Callable[[str], None],
         notes: Callable[[], list[str]],
+        explain: Callable[[NanotunError], str] = str,
     ) -> None:
         self._channel = channel
         self._opener = opener
         self._mounts = mounts
         self._route = route
         self._notes = notes
+        self._explain = explain
         # The native library raises this limit for itself, and children would inherit that.
         self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -84,7 +87,7 @@ class Helper:
                 self._channel.receive()
                 self._run(argv, user, environment)
             except NanotunError as error:
-                self._channel.send(failed=str(error))
+                self._channel.send(failed=self._explain(error))
             except CommandFailed as error:
                 self._channel.send(failed=str(error), status=error.status)
             # If this end closed with unread messages, the kernel would discard what it sent.

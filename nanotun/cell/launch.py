@@ -19,12 +19,18 @@ from nanotun.cell.channel import ChannelClosed, makePair
 from nanotun.cell.command import CommandUser
 from nanotun.cell.leftovers import endAll, namespaceOf, residents
 from nanotun.cell.mounts import findTool
+from nanotun.cell.refusals import Refusals
 from nanotun.errors import RoutingError
 
 #: The program of the helper's Python.  It is isolated (-I), because root runs it in
 #: anybody's directory: no module may come from there or from PYTHONPATH.  The search path
 #: is the one of this process.
 BOOT = "import sys; sys.path[:] = sys.argv.pop(1).split(chr(10)); import {0}; {0}.main()"
+
+#: What unshare(1) makes, and for an ordinary user first: a user namespace, in which that user's
+#: number stays what it is, and the helper may do to the others what root may.
+NAMESPACES = ("--net", "--mount", "--propagation", "slave")
+USER_NAMESPACE = ("--user", "--map-current-user", "--keep-caps")
 
 #: Seconds for the helper to end by itself: it takes a second to end the processes that
 #: the command left behind.
@@ -46,6 +52,8 @@ class Cell:
         environment: Mapping[str, str],
         unshare: str | None = None,
         wholeFirst: bool = False,
+        rootless: bool = False,
+        refusals: Refusals | None = None,
     ) -> None:
         """
         Start to make the cell, without waiting for it.
@@ -58,8 +66,11 @@ class Cell:
             root.
         @param unshare: path of unshare(1); looked up by default.
         @param wholeFirst: see L{nanotun.cell.naming.resolvConf}.
+        @param rootless: whether this process's user is not root.
+        @param refusals: finds the reason if the kernel forbids that.
         @raise RoutingError: it cannot be started; with one sentence.
         """
+        self._refusals = (refusals or Refusals()) if rootless else None
         program = findTool("unshare") if unshare is None else unshare
         if not program:
             raise RoutingError("the program unshare is missing; install the package util-linux.")
@@ -75,12 +86,13 @@ class Cell:
             "stderr": stderr,
             "user": None if user is None else user._asdict(),
             "wholeFirst": wholeFirst,
+            "rootless": rootless,
         })  # fmt: skip
         path = "\n".join(entry for entry in sys.path if entry)
         python = [sys.executable, "-I", "-c", BOOT.format(module), path, about]
         try:
             self._process = subprocess.Popen(
-                [program, "--net", "--mount", "--propagation", "slave", *python, *argv],
+                [program, *(USER_NAMESPACE if rootless else ()), *NAMESPACES, *python, *argv],
                 stderr=self._words,
                 close_fds=False,
                 env=environment,
@@ -116,6 +128,8 @@ class Cell:
         self._words.seek(0)
         words = " ".join(self._words.read(2000).decode("utf-8", "replace").split())
         words = words.rpartition("unshare: ")[2] or "no word from its process"
+        if self._refusals is not None:
+            return self._refusals.ofNamespaces(words)
         return (
             f"the command cannot get a network of its own ({words}); in a container, give it "
             "CAP_SYS_ADMIN, for instance by --privileged."

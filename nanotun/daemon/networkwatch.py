@@ -31,7 +31,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from nanotun.addresses import KERNEL4, KERNEL6, SOCKET_MARK, isAddress
+from nanotun.addresses import KERNEL4, KERNEL6, isAddress
 from nanotun.config.askedservers import literalHosts
 from nanotun.config.settings import Settings
 from nanotun.daemon.devicewatch import DeviceWatch
@@ -47,7 +47,7 @@ from nanotun.routing.host import proxyHosts
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.values import SOMEWHERE4, SOMEWHERE6
 from nanotun.timer import Timer
-from nanotun.upstream.dial.sockets import openDatagram
+from nanotun.upstream.dial.sockets import MARKED, Sockets
 
 #: Sources of packets that do not leave.
 _NOWHERE = {"", KERNEL4.partition("/")[0], KERNEL6.partition("/")[0]}
@@ -62,11 +62,16 @@ def sinceBoot() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def waysOut(settings: Settings) -> frozenset[object]:
+def waysOut(
+    settings: Settings, sockets: Sockets = MARKED, inCell: bool = False
+) -> frozenset[object]:
     """
     Where packets of nanotun's leave: the interfaces, the gateways there, and the addresses that
     they are sent from; empty if there is no way out.  The tunnel is none: without
     C{autoDefaultRoute} the default route may lead into it, for marked packets as well.
+
+    @param sockets: makes the sockets that would send them.
+    @param inCell: whether the tunnel is elsewhere, and a device of its name another one's.
 
     @raise OSError: the kernel does not answer.
     """
@@ -75,11 +80,14 @@ def waysOut(settings: Settings) -> frozenset[object]:
     )
     # Any port will do.
     sources = {
-        sourceTo((host, 9), AF_INET6 if ":" in host else AF_INET, openDatagram) for host in hosts
+        sourceTo((host, 9), AF_INET6 if ":" in host else AF_INET, sockets.openDatagram)
+        for host in hosts
     }
     names = interfaceNames()
     hops = {
-        hop for hop in nextHops(hosts, SOCKET_MARK) if names.get(hop.interface) != settings.tunName
+        hop
+        for hop in nextHops(hosts, sockets.mark)
+        if inCell or names.get(hop.interface) != settings.tunName
     }
     return frozenset(hops | (sources - _NOWHERE))
 
@@ -121,7 +129,7 @@ class NetworkWatch:
         standing: Withdrawals,
         vpn: VpnWatch | None = None,
         departed: Departed | None = None,
-        makeSources: Callable[[], Sources] = lambda: Sources(openDatagram),
+        makeSources: Callable[[], Sources] = lambda: Sources(MARKED.openDatagram),
         sinceBoot: Callable[[], float] = sinceBoot,
     ) -> None:
         self._device = device

@@ -5,6 +5,7 @@ The user's script, as the settings name it.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from nanotun.config.settings import Settings
@@ -24,11 +25,17 @@ def scriptOptions(settings: Settings) -> ScriptOptions:
     return ScriptOptions(settings.scriptTimeout, settings.scriptError, names)
 
 
-def scriptFor(settings: Settings, reactor: Any, before: Script | None = None) -> Script | None:
+def scriptFor(
+    settings: Settings,
+    reactor: Any,
+    before: Script | None = None,
+    trusted: Collection[int] = (),
+) -> Script | None:
     """
     The script of these settings: nothing of it is called yet.
 
     @param before: that of the settings in force, which is kept if its files are as they were.
+    @param trusted: the users besides root who may be able to write it.
     @return: L{None} for none.
     @raise ConfigError: it is not there, not safe, or no script; with one sentence, and nothing of
         it is left.
@@ -41,7 +48,7 @@ def scriptFor(settings: Settings, reactor: Any, before: Script | None = None) ->
     path = os.path.abspath(settings.script)
     if before is not None and before.path == path and before.isCurrent():
         return before
-    loaded = loadScript(path, Guard(nameOf=nameOf))
+    loaded = loadScript(path, Guard(trusted, nameOf=nameOf))
     try:
         return Script(loaded, scriptOptions(settings), reactor)
     except BaseException:

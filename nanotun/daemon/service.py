@@ -116,12 +116,14 @@ class NanotunService(Service):
         notices: tuple[str, ...] = (),
         geteuid: Callable[[], int] = os.geteuid,
         settle: Callable[[], None] = settle,
+        needsRoot: bool = True,
     ) -> None:
         """
         @param loss: is told when the device is lost.
         @param ending: is told when the start fails.
         @param geteuid: the user that the process runs as.
         @param settle: called once all is started; by default the function L{settle}.
+        @param needsRoot: whether the tunnel is this machine's; that of a cell needs no root.
         """
         self._settings = settings
         self.parts = parts
@@ -137,7 +139,7 @@ class NanotunService(Service):
         # then the gateway stops, which sends through the engine; the engine lets its
         # flows finish while the port still pumps; then the port and the device close.
         self._steps = (
-            _Step("the check for root", self._checkRoot, _nothing),
+            _Step("the check for root", self._checkRoot if needsRoot else _nothing, _nothing),
             *(_Step(part.name, part.start, part.stop) for part in parts.before),
             _Step("the device", self._device.open, self._device.close),
             _Step("the port", self._makePort, lambda: self._port.stopReading()),

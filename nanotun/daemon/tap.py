@@ -86,7 +86,8 @@ from nanotun.interfaces import (
 )
 from nanotun.linux.conntrack import originalOf
 from nanotun.linux.forwarding import Forwarding
-from nanotun.linux.markedroute import MarkedRoute
+from nanotun.linux.markedroute import NOWHERE, MarkedRoute
+from nanotun.linux.sources import Sources
 from nanotun.log.service import LoggedService, newDirectory
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.askers import Askers
@@ -101,7 +102,7 @@ from nanotun.routing.unrouted import makeAlone, makeLeftovers
 from nanotun.timer import steadyReactor
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.links import NetlinkLinks
-from nanotun.upstream.dial.sockets import openDatagram, openStream
+from nanotun.upstream.dial.sockets import MARKED, Sockets
 from nanotun.upstream.make import MadeUpstream, groupOf, makeAll
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def makeTunnel(
     known: Mapping[str, str] | None = None,
     script: Script | RemoteScript | None = None,
     directAllowed: bool = True,
+    sockets: Sockets = MARKED,
 ) -> Tunnel:
     """
     Make the parts that carry traffic.
@@ -143,11 +145,13 @@ def makeTunnel(
     @param known: see L{Upstreams}.
     @param script: the user's; L{None} for none.
     @param directAllowed: whether that may send flows past the proxy.
+    @param sockets: makes the sockets to the outside.
     @raise SystemExit: there is no such engine, a file that a proxy's URL, a DNS server or a rule
         names is no good, or C{excludedProcesses} or a rule names an unknown user; with one
         sentence.
     """
-    marked = MarkedRoute(settings.tunName, reactor.seconds)
+    # A device of that name here is another tunnel's.
+    marked = MarkedRoute(NOWHERE if inCell else settings.tunName, reactor.seconds)
     recorder = Recorder(LinuxBpf())
     askers = Askers(KernelSockets(settings.tunName))
     system = makeSystemServers(settings, reactor, inCell, lambda: gateway.systemChanged())
@@ -157,7 +161,7 @@ def makeTunnel(
             reactor,
             engine,
             settings,
-            openDatagram,
+            sockets.openDatagram,
             inCell,
             userOf=(lambda flow: None) if inCell else askers.find,
             # No firewall redirects what is in a cell.
@@ -179,6 +183,7 @@ def makeTunnel(
             known,
             changed=lambda: router.withdraw(),
             settle=engine.tellStood,
+            sockets=sockets,
         )
         owners = None if inCell else ownersFor(settings, reactor, recorder, script=script)
         # Before twistd forks, so that both processes share the memory.
@@ -379,6 +384,7 @@ def makeCellService(
     known: Mapping[str, str] | None = None,
     script: Script | RemoteScript | None = None,
     directAllowed: bool = False,
+    sockets: Sockets = MARKED,
 ) -> IService:
     """
     Make the tunnel of C{nanotun run}, whose device is in a network of its own.  To this
@@ -389,18 +395,19 @@ def makeCellService(
     @param known: what the fields of user names stand for in whatever the command sends.
     @param script: decides about the command's flows; L{None} for none.
     @param directAllowed: whether that may send them past the proxy.
+    @param sockets: makes the sockets to the outside.
     @raise SystemExit: see L{makeTunnel}.
     """
     reactor = steadyReactor()
     settings = options.settings
-    tunnel = makeTunnel(settings, opener, reactor, True, known, script, directAllowed)
+    tunnel = makeTunnel(settings, opener, reactor, True, known, script, directAllowed, sockets)
     around, engine, gateway, current, router, device, _, standing, system = tunnel
     root = MultiService()
     context = UpstreamContext(
         reactor,
         min(settings.connectTimeout, CHECK_LIMIT),
-        openStream,
-        openDatagram,
+        sockets.openStream,
+        sockets.openDatagram,
         around.marked.leadsIn,
         tls=NativeTls(),
     )
@@ -422,10 +429,11 @@ def makeCellService(
         reactor,
         partial(NetworkMonitor, reactor),
         None,
-        partial(waysOut, settings),
+        partial(waysOut, settings, sockets, inCell=True),
         router.associations,
         (gateway.networkMoved, system.networkMoved, current.upstreams.networkMoved),
         standing,
+        makeSources=lambda: Sources(sockets.openDatagram),
     )
     before = (around.marked, system) if script is None else (script, around.marked, system)
     parts = Parts(device, engine, gateway, router, before, after=(watch, patience))
@@ -438,7 +446,8 @@ def makeCellService(
     )
     ending = Ending()
     loss = DeviceLoss(settings.tunName, ending, leave, routed=False)
-    NanotunService(settings, parts, reactor, loss, ending, notices).setServiceParent(root)
+    service = NanotunService(settings, parts, reactor, loss, ending, notices, needsRoot=False)
+    service.setServiceParent(root)
     current.upstreams.setServiceParent(root)
     return root
 

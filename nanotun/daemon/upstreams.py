@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from nanotun.addresses import GATEWAY4, SOCKET_MARK
+from nanotun.addresses import GATEWAY4
 from nanotun.config.askedservers import probeEndpoints
 from nanotun.config.settings import Settings
 from nanotun.config.upstreamentries import PROXY
@@ -32,7 +32,7 @@ from nanotun.interfaces import (
 from nanotun.log.trouble import TroubleLog
 from nanotun.router.named import NamedUpstream
 from nanotun.upstream.dial.resolver import AddressBook
-from nanotun.upstream.dial.sockets import openDatagram, openStream
+from nanotun.upstream.dial.sockets import MARKED, Sockets
 from nanotun.upstream.direct import DirectUpstream
 from nanotun.upstream.group.group import GroupUpstream, upstreamReport
 from nanotun.upstream.group.member import SILENCE
@@ -69,6 +69,7 @@ class Upstreams(MultiService):
     @param isLocal: whether a literal address is one of this machine's.
     @param known: what the fields of user names stand for, whoever a flow belongs to.
     @param changed: see L{UpstreamContext}; likewise C{settle}.
+    @param sockets: makes the sockets.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Upstreams(MultiService):
         known: Mapping[str, str] | None = None,
         changed: Callable[[], None] = lambda: None,
         settle: Callable[[], None] = lambda: None,
+        sockets: Sockets = MARKED,
     ) -> None:
         """
         Opens nothing.
@@ -102,8 +104,8 @@ class Upstreams(MultiService):
         context = self._context = UpstreamContext(
             reactor,
             settings.connectTimeout,
-            openStream,
-            openDatagram,
+            sockets.openStream,
+            sockets.openDatagram,
             leadsIn,
             settings.upstreamPool,
             services,
@@ -111,7 +113,7 @@ class Upstreams(MultiService):
             # Programs have sockets of their own, but ask for a proxy's name together.
             addresses=AddressBook(reactor, changed).of,
             shared={},
-            mark=SOCKET_MARK,
+            mark=sockets.mark,
             changed=changed,
             settle=settle,
             tls=NativeTls(),

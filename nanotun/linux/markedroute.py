@@ -20,6 +20,9 @@ from nanotun.interfaces import IPart
 from nanotun.linux import netlink
 from nanotun.linux.network import packRouteRequest, readInterface
 
+#: No device's name: that of a device in another network, where no route leads.
+NOWHERE = ""
+
 #: Seconds that an answer is used: routes change.
 MAX_AGE = 3.0
 

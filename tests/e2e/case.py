@@ -294,17 +294,22 @@ def engines(namespace: dict[str, object], case: type[LabCase]) -> None:
     @param namespace: the module's C{globals()}.
     """
     for engine in (GVisor, Simple):
-        _add(namespace, case, engine)
+        addTests(namespace, case, engine)
 
 
 def enginesAndFamilies(namespace: dict[str, object], case: type[TunnelCase]) -> None:
     """Add to a module one subclass of C{case} per engine and IP version."""
     for engine in (GVisor, Simple):
         for version in (Over4, Over6):
-            _add(namespace, case, engine, version)
+            addTests(namespace, case, engine, version)
 
 
-def _add(namespace: dict[str, object], case: type[LabCase], *mixins: type) -> None:
+def addTests(namespace: dict[str, object], case: type[LabCase], *mixins: type) -> None:
+    """
+    Add to a module one subclass of a case with mixins, whose names are part of its own.
+
+    @param namespace: the module's C{globals()}.
+    """
     name = (
         case.__name__.removesuffix("Checks") + "".join(mixin.__name__ for mixin in mixins) + "Tests"
     )

@@ -17,11 +17,11 @@ from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
 from tests.e2e.lab.udp import Address, UDPServer
+from tests.e2e.run_case import RunCase
 from tests.e2e.schemes import ProgramsCase
 from tests.e2e.test_dns import NOWHERE, DNSCase
 from tests.e2e.test_dns_system import Apart
 from tests.e2e.test_reload import echo
-from tests.e2e.test_run import RunCase
 
 PUBLIC = "9.9.9.9"
 """A server that is in nobody's own network."""

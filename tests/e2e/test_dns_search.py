@@ -14,8 +14,8 @@ from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import withFiles
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4
+from tests.e2e.run_case import RunCase
 from tests.e2e.test_dns import DNSCase
-from tests.e2e.test_run import RunCase
 from tests.e2e.test_run_names import MACHINE
 
 #: As in a pod of Kubernetes.

@@ -7,53 +7,19 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
 
 from nanotun.flow import Endpoint
-from tests.e2e.case import LabCase
 from tests.e2e.lab import badproxy, cell, udp
-from tests.e2e.lab.cell import Done, Running, Terminal, nanotun
+from tests.e2e.lab.cell import Done, Terminal
 from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
+from tests.e2e.run_case import NOWHERE, RunCase, callers
 
-#: Of commands that connect to nothing; nobody asks whether it works.
-NOWHERE = "reject://"
 DEAD = f"socks5://{IPV4.proxy}:9"
 
 
-class RunCase(LabCase):
-    """What all tests need."""
-
-    def argv(self, command: Sequence[str], proxy: str = NOWHERE, *options: str) -> list[str]:
-        """The command line of C{nanotun run}."""
-        return [
-            nanotun(),
-            "run",
-            *("--proxy", proxy, "--connect-timeout", "2s"),
-            *options,
-            "--",
-            *command,
-        ]
-
-    def start(self, *command: str, proxy: str = NOWHERE, options: Sequence[str] = ()) -> Running:
-        """Start a command that keeps running."""
-        return self.launch(self.argv(command, proxy, *options))
-
-    def launch(self, argv: Sequence[str]) -> Running:
-        """Start any command line in the app's namespace."""
-        running = Running(self.lab.app, argv, self.directory)
-        self.addCleanup(running.kill)
-        return running
-
-    def call(
-        self, *command: str, proxy: str = NOWHERE, options: Sequence[str] = (), text: str = ""
-    ) -> Done:
-        """Run a command to its end."""
-        return self.start(*command, proxy=proxy, options=options).done(text)
-
-
-class CarryTests(RunCase):
+class CarryChecks(RunCase):
     """Traffic that must get through."""
 
     def test_connections(self) -> None:
@@ -79,12 +45,12 @@ class CarryTests(RunCase):
 
     def test_names(self) -> None:
         """With --dns-via direct the DNS relay asks the servers of the settings, and nobody else."""
-        self.lab.openDirectPath()
+        self.openDirectPath()
         server = self.nameServer(IPV4.world)
         watch = self.launch(["tcpdump", "-lnni", "up0", "-c", "100", "port", "53"])
         options = ("--dns", IPV4.world, "--dns-mode", "normal", "--dns-via", "direct")
         done = self.call("getent", "ahosts", "host.lab", options=options)
-        self.assertIn("10.1.2.3", done.out)
+        self.assertIn("10.1.2.3", done.out, done.err)
         self.assertEqual(
             done.err,
             f"nanotun: open past the proxy: DNS queries to {IPV4.world}:53 (--dns-via direct).\n",
@@ -103,7 +69,7 @@ class CarryTests(RunCase):
 
     def test_namesByProxy(self) -> None:
         """Without fake-ip names are asked of the DNS relay only, which asks through the proxy."""
-        self.lab.openDirectPath()
+        self.openDirectPath()
         server = self.nameServer(IPV4.world)
         watch = Tcpdump(self.lab.app, self.directory, "up0", "port", "53")
         self.addCleanup(watch.stop)
@@ -118,7 +84,7 @@ class CarryTests(RunCase):
 
     def test_fakeNames(self) -> None:
         """A proxy that takes names gets them: none is looked up."""
-        self.lab.openDirectPath()
+        self.openDirectPath()
         server = self.nameServer(IPV4.world)
         options = ("--dns", IPV4.world)
         done = self.call("getent", "ahosts", "host.lab", proxy=DEAD, options=options)
@@ -201,7 +167,7 @@ class CarryTests(RunCase):
         self.assertEqual((done.status, len(done.out)), (0, 100), done.err)
 
 
-class TraceTests(RunCase):
+class TraceChecks(RunCase):
     """What is left behind: nothing."""
 
     def test_machineUntouched(self) -> None:
@@ -270,13 +236,21 @@ class TraceTests(RunCase):
         self.assertRegex(done.err, named)
 
     def test_deviceLost(self) -> None:
-        """A command that removes its device is ended, and the reason is given."""
+        """
+        A command of root's that removes its device is ended, and the reason is given; an
+        ordinary user's cannot.
+        """
+        if not self.byRoot:
+            done = self.call("sh", "-c", "ip link del nano0; ip -br addr")
+            self.assertIn("Operation not permitted", done.err)
+            self.assertIn("nano0", done.out)
+            return
         done = self.call("sh", "-c", "ip link del nano0; exec sleep 60")
         self.assertEqual(done.status, 125)
         self.assertIn("nanotun: The device nano0 is gone", done.err)
 
 
-class CommandTests(RunCase):
+class CommandChecks(RunCase):
     """The command as a process."""
 
     def test_statuses(self) -> None:
@@ -336,6 +310,12 @@ class CommandTests(RunCase):
         self.assertEqual(int(lines[3].split()[1], 16), 0)
         self.assertIn("Permission denied", done.err)
         self.assertEqual(self.call("id", "-u", options=("-u", "65534")).out.strip(), "65534")
+        done = self.call("true", options=("-u", "root"))
+        if self.byRoot:
+            self.assertEqual((done.status, done.err), (0, ""))
+        else:
+            self.assertEqual(done.status, 125)
+            self.assertIn("nanotun: --user: nobody cannot run COMMAND as another user", done.err)
 
     def test_signals(self) -> None:
         """A signal to nanotun reaches the command once, and nanotun ends with the command."""
@@ -355,7 +335,7 @@ class CommandTests(RunCase):
         self.assertEqual(running.done().status, 128 + signal.SIGTERM)
 
 
-class TerminalTests(RunCase):
+class TerminalChecks(RunCase):
     """At a terminal."""
 
     def setUp(self) -> None:
@@ -451,3 +431,7 @@ class TerminalTests(RunCase):
         """In a pipe, the other side keeps the terminal."""
         text = self.terminal.command("run echo wo''rds | (read x </dev/tty; cat; echo $x)\nkeys\n")
         self.assertRegex(text, "(?s)words\nkeys\n")
+
+
+callers(globals(), CarryChecks, TraceChecks, CommandChecks, TerminalChecks)
+del CarryChecks, TraceChecks, CommandChecks, TerminalChecks

@@ -5,43 +5,19 @@ What the user of C{nanotun run} is told when something is wrong.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from tests.e2e.lab import cell
-from tests.e2e.lab.cell import Done, nanotun
+from tests.e2e.lab.ordinary import NOBODY
 from tests.e2e.lab.topology import IPV4
-from tests.e2e.test_run import RunCase
+from tests.e2e.run_case import RunCase, callers
 
 NOWHERE = f"socks5://{IPV4.proxy}:9"
 
 
-class SentenceTests(RunCase):
+class SentenceChecks(RunCase):
     """What a user is told."""
-
-    def test_notRoot(self) -> None:
-        """Without root, the error says what to do."""
-        done = self.launch(["setpriv", "--reuid=65534", "--clear-groups", *self.argv(["true"])])
-        self.assertEqual(
-            done.done(),
-            Done(125, "", "nanotun: only root may make a network for a command; "
-                 "run it with sudo.\n"),
-        )  # fmt: skip
-
-    def test_noNamespace(self) -> None:
-        """If namespaces are forbidden, as in a container, the error says what is missing."""
-        bounded = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]
-        done = self.launch([*bounded, *self.argv(["true"])]).done()
-        self.assertEqual((done.status, done.out), (125, ""))
-        self.assertIn("nanotun: the command cannot get a network of its own (unshare failed: "
-                      "Operation not permitted); in a container", done.err)  # fmt: skip
-
-    def test_noDevice(self) -> None:
-        """Without /dev/net/tun, the error says so."""
-        call = " ".join(self.argv(["true"]))
-        hide = "mount -t tmpfs tmpfs /dev/net && exec "
-        done = self.launch(["unshare", "--mount", "sh", "-c", hide + call]).done()
-        self.assertEqual((done.status, done.out), (125, ""))
-        self.assertIn("nanotun: there is no /dev/net/tun; run `modprobe tun`", done.err)
 
     def test_log(self) -> None:
         """
@@ -69,11 +45,37 @@ class SentenceTests(RunCase):
             f"lan: proxy\nlogDir: {self.directory}/logs\nlogLevel: debug\ntunName: other0\n"
         )
         config.chmod(0o600)
+        if not self.byRoot:
+            os.chown(config, NOBODY, NOBODY)
         before = cell.traces(self.lab.app)
         url = IPV4.url(self.webServer().port, "/bytes/10")
         done = self.launch(
-            [nanotun(), "run", "--config", str(config), "--", "curl", "-qsS", url]
+            [*self.program, "run", "--config", str(config), "--", "curl", "-qsS", url]
         ).done()
         self.assertEqual((done.status, len(done.out), done.err), (0, 10, ""))
         self.assertEqual(cell.traces(self.lab.app).routes, before.routes)
         self.assertFalse((self.directory / "logs").exists())
+
+
+class RootSentenceTests(RunCase):
+    """What root is told."""
+
+    def test_noNamespace(self) -> None:
+        """If namespaces are forbidden, as in a container, the error says what is missing."""
+        bounded = ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]
+        done = self.launch([*bounded, *self.argv(["true"])]).done()
+        self.assertEqual((done.status, done.out), (125, ""))
+        self.assertIn("nanotun: the command cannot get a network of its own (unshare failed: "
+                      "Operation not permitted); in a container", done.err)  # fmt: skip
+
+    def test_noDevice(self) -> None:
+        """Without /dev/net/tun, the error says so."""
+        call = " ".join(self.argv(["true"]))
+        hide = "mount -t tmpfs tmpfs /dev/net && exec "
+        done = self.launch(["unshare", "--mount", "sh", "-c", hide + call]).done()
+        self.assertEqual((done.status, done.out), (125, ""))
+        self.assertIn("nanotun: there is no /dev/net/tun; run `modprobe tun`", done.err)
+
+
+callers(globals(), SentenceChecks)
+del SentenceChecks

@@ -18,8 +18,8 @@ from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.script import Folder, example
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
+from tests.e2e.run_case import NOWHERE, RunCase
 from tests.e2e.test_owners import tellPeer
-from tests.e2e.test_run import NOWHERE, RunCase
 
 #: The script's owner, and the user that COMMAND runs as: both exist on any machine.
 OWNER = 1

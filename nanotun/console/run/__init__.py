@@ -33,8 +33,6 @@ def main(arguments: Sequence[str]) -> int:
         options.parseOptions(list(arguments))
     except usage.UsageError as error:
         fail(wrongUsage(error, "run"))
-    if os.geteuid() != 0:
-        fail("only root may make a network for a command; run it with sudo.")
     line = options.openLine()
     if line:
         # Before anything else can be said.
@@ -50,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
             environment,
             # The proxy resolves names without a dot, too.
             wholeFirst=options.settings.dnsMode == "fake-ip",
+            rootless=os.geteuid() != 0,
         )
     except NanotunError as error:
         fail(str(error))

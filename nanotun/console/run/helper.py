@@ -19,6 +19,7 @@ from nanotun.cell.command import CommandUser
 from nanotun.cell.helper import Helper, beDeaf
 from nanotun.cell.mounts import CellMounts
 from nanotun.cell.network import routeAll
+from nanotun.cell.refusals import Refusals
 from nanotun.engine.probe import offloadWorks
 from nanotun.tun.device import LinuxTunOpener
 
@@ -57,4 +58,5 @@ def main() -> None:
         CellMounts(wholeFirst=about["wholeFirst"]),
         routeAll,
         notes.take,
+        Refusals().explained if about["rootless"] else str,
     ).serve(sys.argv[2:], None if user is None else CommandUser(**user), os.environ)

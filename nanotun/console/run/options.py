@@ -207,6 +207,11 @@ class RunOptions(Options):
         )
         if self["user"] is not None:
             self.user = findUser(self["user"])
+            if uid not in (0, self.user.uid):
+                raise ConfigError(
+                    f"--user: {nameOf(uid)} cannot run COMMAND as another user, which only root "
+                    "can; leave it out, or run nanotun by sudo."
+                )
         if not self.command:
             raise ConfigError(
                 "there is no command to run; write it last, as in "

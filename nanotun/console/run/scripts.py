@@ -1,6 +1,7 @@
 """
-The script of C{nanotun run}: root's own runs in nanotun, anybody else's in a process that has
-its owner's rights and no others.
+The script of C{nanotun run}: root's runs in nanotun, anybody else's in a process that has its
+owner's rights and no others.  Where nanotun is run by an ordinary user, that user's own runs in
+nanotun, too.
 """
 
 from __future__ import annotations
@@ -64,15 +65,21 @@ class RunScript:
             return
         path = os.path.abspath(settings.script)
         command = os.geteuid() if options.user is None else options.user.uid
-        uid = whoRuns(path, command, writersOf(path, f"The script {path}"))
-        if uid:
+        caller = os.geteuid()
+        uid = whoRuns(path, command, writersOf(path, f"The script {path}"), caller)
+        if uid not in (0, caller):
             user = ownerOf(path, uid)
             environment = environmentOf(user, os.environ)
             self._process = ScriptProcess(path, user, scriptOptions(settings), environment)
-        elif command == 0:
+        elif command == uid:
+            instead = (
+                "keep it where only root can write, such as /etc/nanotun"
+                if uid
+                else "-u USER has it run as somebody who cannot"
+            )
             say(
-                f"COMMAND runs as root, who can change the script {path} for the next time; -u "
-                "USER has it run as somebody who cannot."
+                f"COMMAND runs as {nameOf(uid)}, who can change the script {path} for the next "
+                f"time; {instead}."
             )
 
     def ready(self) -> Script | RemoteScript | None:
@@ -86,7 +93,7 @@ class RunScript:
         if self._settings.script:
             # What it prints is none of COMMAND's output.
             sys.stdout = sys.stderr
-        return scriptFor(self._settings, self._reactor)
+        return scriptFor(self._settings, self._reactor, trusted=(os.geteuid(),))
 
     def end(self) -> None:
         """End its process."""
@@ -94,12 +101,14 @@ class RunScript:
             self._process.end()
 
 
-def whoRuns(path: str, command: int, writers: Mapping[int, str]) -> int:
+def whoRuns(path: str, command: int, writers: Mapping[int, str], caller: int = 0) -> int:
     """
     The user whose rights a script gets.
 
     @param command: the user that the command runs as.
     @param writers: the users besides root who can write the script; see L{writersOf}.
+    @param caller: the user that nanotun runs as, who can give the script no other's rights than
+        its own unless that is root.
     @raise ConfigError: they are several, or the command could change the script.
     """
     names = ", ".join(map(nameOf, writers))
@@ -108,6 +117,13 @@ def whoRuns(path: str, command: int, writers: Mapping[int, str]) -> int:
         raise ConfigError(
             f"The script {path} can be written by several users ({names}); keep it where only root "
             "or one user can."
+        )
+    if caller != 0:
+        if not writers or caller in writers:
+            return next(iter(writers), 0)
+        raise ConfigError(
+            f"The script {path} can be written by {names}, and only root could run it with "
+            f"such rights; {elsewhere}, or have one of your own."
         )
     if command in writers:
         raise ConfigError(

@@ -2,7 +2,9 @@
 The one file that makes sockets to the outside.
 
 Each has L{SOCKET_MARK}.  Without the mark its packets would follow nanotun's own routes
-back into the tunnel and come out as a new flow, again and again.
+back into the tunnel and come out as a new flow, again and again.  The device of C{nanotun run} is
+in a network of its own, where no route of this machine's leads; so an ordinary user, who may set
+no mark, needs none.
 """
 
 from __future__ import annotations
@@ -10,6 +12,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 from nanotun.addresses import SOCKET_MARK
 from nanotun.errors import UpstreamError
@@ -77,6 +82,26 @@ def openDatagram(family: int, mark: int = SOCKET_MARK) -> socket.socket:
         datagram.close()
         raise noSocket(error.errno or 0) from None
     return datagram
+
+
+class Sockets(NamedTuple):
+    """
+    Makes the sockets of one tunnel.
+
+    @ivar mark: that of all of them; 0 for none.
+    @ivar openStream: see the function L{openStream}; takes the family.
+    @ivar openDatagram: likewise.
+    """
+
+    mark: int
+    openStream: Callable[[int], socket.socket]
+    openDatagram: Callable[[int], socket.socket]
+
+
+MARKED = Sockets(SOCKET_MARK, openStream, openDatagram)
+
+#: Of an ordinary user's C{nanotun run}.
+UNMARKED = Sockets(0, partial(openStream, mark=0), partial(openDatagram, mark=0))
 
 
 def _open(family: int, kind: int, mark: int) -> socket.socket:

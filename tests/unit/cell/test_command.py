@@ -11,7 +11,14 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from nanotun.cell.command import HIDDEN, CommandFailed, startCommand, statusOf, visible
+from nanotun.cell.command import (
+    HIDDEN,
+    CommandFailed,
+    CommandUser,
+    startCommand,
+    statusOf,
+    visible,
+)
 from nanotun.cell.leftovers import GRACE, ROUNDS, Resident, endAll, namespaceOf, residents
 from nanotun.cell.users import findUser
 from nanotun.errors import ConfigError
@@ -58,6 +65,18 @@ class StartTests(SynchronousTestCase):
         variables = {"A": "1", "NANOTUN_PROXY": "a:x@h", "NANOTUN_PROXY_PASSWORD": "x"}
         process = startCommand([sys.executable, "-c", code], None, variables)
         self.assertEqual(process.wait(20), 0)
+
+    def test_rightless(self) -> None:
+        """An ordinary user's command has no capability, whatever the helper has."""
+        self.patch(os, "geteuid", lambda: 1000)
+        user = CommandUser(1000, 1000, (), {"HOME": "/home/ann"})
+        out = Path(self.mktemp())
+        script = f"grep ^Cap /proc/self/status >{out}; echo $HOME >>{out}"
+        self.assertEqual(startCommand(["sh", "-c", script], user, os.environ).wait(20), 0)
+        *sets, home = out.read_text().splitlines()
+        sizes = {line.split(":")[0]: int(line.split()[1], 16) for line in sets}
+        self.assertEqual(home, "/home/ann")
+        self.assertEqual((sizes["CapInh"], sizes["CapAmb"]), (0, 0))
 
     def test_notFound(self) -> None:
         """A missing command has status 127."""

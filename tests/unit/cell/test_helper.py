@@ -20,6 +20,7 @@ from nanotun.cell.command import HIDDEN, SIGNALS, startCommand
 from nanotun.cell.helper import Helper
 from nanotun.cell.launch import BOOT, Cell
 from nanotun.cell.leftovers import Resident
+from nanotun.cell.refusals import Refusals
 from nanotun.errors import DeviceError, NanotunError, RoutingError
 from nanotun.testing import MemoryTunOpener
 
@@ -148,6 +149,14 @@ class HelperTests(SynchronousTestCase):
         self.assertEqual(self.receive(), {"failed": "no mounts."})
         ended()
 
+    def test_explained(self) -> None:
+        """What is reported is the sentence that explains the error."""
+        self.helper._explain = lambda error: f"not {error}"
+        self.opener.failure = DeviceError("so.")
+        ended = self.serve("true")
+        self.assertEqual(self.open(), {"failed": "not so."})
+        ended()
+
     def test_noDevice(self) -> None:
         """A device that cannot be made is reported."""
         self.opener.failure = DeviceError("no device.")
@@ -232,13 +241,22 @@ class DeafTests(SynchronousTestCase):
 class CellTests(SynchronousTestCase):
     """L{Cell}, with a program in place of unshare(1)."""
 
-    def cell(self, script: str, wholeFirst: bool = False) -> Cell:
+    def cell(self, script: str, wholeFirst: bool = False, rootless: bool = False) -> Cell:
         """A cell whose unshare is a shell script, called with the arguments after the options."""
         program = Path(self.mktemp()).resolve()
-        program.write_text(f"#!/bin/sh\nshift 4\n{script}\n")
+        program.write_text(f"#!/bin/sh\n{'' if rootless else 'shift 4'}\n{script}\n")
         program.chmod(0o755)
         argv = ["the", "command"]
-        cell = Cell(argv, None, "the.module", {"A": "b"}, str(program), wholeFirst)
+        cell = Cell(
+            argv,
+            None,
+            "the.module",
+            {"A": "b"},
+            str(program),
+            wholeFirst,
+            rootless,
+            Refusals(str(self.mktemp())),
+        )
         self.addCleanup(cell.end)
         return cell
 
@@ -253,6 +271,17 @@ class CellTests(SynchronousTestCase):
             text,
             "the command cannot get a network of its own (unshare failed: Not permitted); "
             "in a container, give it CAP_SYS_ADMIN, for instance by --privileged.",
+        )
+
+    def test_rootless(self) -> None:
+        """An ordinary user's cell is in a user namespace, and the error is about that."""
+        text = self.reason(self.cell('echo "unshare: $1 $2 $3 $4 $5" >&2; exit 1', rootless=True))
+        self.assertTrue(
+            text.startswith(
+                "an ordinary user gets no network for a command here (--user --map-current-user "
+                "--keep-caps --net --mount, "
+            ),
+            text,
         )
 
     def test_silent(self) -> None:
@@ -295,7 +324,7 @@ class CellTests(SynchronousTestCase):
         finally:
             os.chdir(here)
         message, _ = cell.channel.receive(10)
-        about = {"user": None, "wholeFirst": True}
+        about = {"user": None, "wholeFirst": True, "rootless": False}
         self.assertEqual(message, {"argv": ["the", "command"], "about": about})
         self.assertEqual(cell._process.poll(), None)
         cell.end()

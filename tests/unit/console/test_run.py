@@ -140,6 +140,18 @@ class OptionsTests(ConsoleCase):
             "no user 'nobody-of-that-name'", self.refused("-u", "nobody-of-that-name", "x")
         )
 
+    def test_userByUser(self) -> None:
+        """Only root can name another user than itself."""
+        self.patch(os, "geteuid", lambda: 65534)
+        user = self.parse("-u", "65534", "id").user
+        assert user is not None
+        self.assertEqual(user.uid, 65534)
+        self.assertEqual(
+            self.refused("-u", "root", "id"),
+            f"--user: {nameOf(65534)} cannot run COMMAND as another user, which only root can; "
+            "leave it out, or run nanotun by sudo.",
+        )
+
     def test_help(self) -> None:
         """The help fits a screen and names exactly the options that are accepted."""
         options = RunOptions()
@@ -200,13 +212,19 @@ class MainTests(ConsoleCase):
             ["there is no option --nonsense; see 'nanotun run --help'."],
         )
 
-    def test_notRoot(self) -> None:
-        """Without root, the error says what to do."""
-        self.patch(os, "geteuid", lambda: 1000)
-        self.assertRaises(SystemExit, run.main, ["--proxy", "direct://", "true"])
-        self.assertEqual(
-            self.said, ["only root may make a network for a command; run it with sudo."]
-        )
+    def test_rootless(self) -> None:
+        """The cell is told whether root makes it."""
+        asked: list[object] = []
+
+        def cell(*arguments: object, rootless: bool, **options: object) -> None:
+            asked.append(rootless)
+            raise RoutingError("no cell here.")
+
+        self.patch(launch, "Cell", cell)
+        for uid in (0, 1000):
+            self.patch(os, "geteuid", lambda uid=uid: uid)
+            self.assertRaises(SystemExit, run.main, ["--proxy", "socks5://h", "true"])
+        self.assertEqual(asked, [False, True])
 
     def test_noCell(self) -> None:
         """The reason why no cell can be made is one sentence."""
@@ -236,7 +254,7 @@ class MainTests(ConsoleCase):
         """Names without a dot are asked for as they are first if the proxy resolves them."""
         asked: list[object] = []
 
-        def cell(*arguments: object, wholeFirst: bool = False) -> None:
+        def cell(*arguments: object, wholeFirst: bool, rootless: bool) -> None:
             asked.append(wholeFirst)
             raise RoutingError("no cell here.")
 

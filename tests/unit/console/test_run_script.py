@@ -24,6 +24,7 @@ from nanotun.console.run.scripts import (
     whoRuns,
 )
 from nanotun.errors import ConfigError
+from nanotun.linux.users import nameOf
 from nanotun.scripting.apart import RemoteScript
 from nanotun.scripting.script import ScriptOptions
 from nanotun.scripting.served import Lines
@@ -69,6 +70,18 @@ class WhoTests(SynchronousTestCase):
         ):
             error = self.assertRaises(ConfigError, whoRuns, PATH, command, writers)
             self.assertEqual(str(error), f"The script {PATH} can be written by {sentence}")
+
+    def test_ordinary(self) -> None:
+        """An ordinary user's nanotun runs scripts of root's and of that user's, and no others."""
+        self.assertEqual(whoRuns(PATH, 1000, {}, 1000), 0)
+        self.assertEqual(whoRuns(PATH, 1000, {1000: PATH}, 1000), 1000)
+        error = self.assertRaises(ConfigError, whoRuns, PATH, 1000, {1001: PATH}, 1000)
+        self.assertEqual(
+            str(error),
+            f"The script {PATH} can be written by bob, and only root could run it with such "
+            "rights; keep it where only root can write, such as /etc/nanotun, or have one of your "
+            "own.",
+        )
 
     def test_owner(self) -> None:
         """The owner's process gets the owner's groups; a number that nobody has is an error."""
@@ -154,7 +167,7 @@ class RunScriptTests(SynchronousTestCase):
 
     def test_here(self) -> None:
         """A script of root's runs here; one line warns if COMMAND is root's, too."""
-        self.patch(scripts, "scriptFor", lambda *arguments: arguments)
+        self.patch(scripts, "scriptFor", lambda *arguments, trusted: (*arguments, trusted))
         for flags, said in (
             (("-u", "65534"), []),
             (
@@ -167,11 +180,25 @@ class RunScriptTests(SynchronousTestCase):
         ):
             self.patch(scripts, "findUser", lambda text: USER)
             script = self.run_("--script", self.path, *flags)
-            settings, _ = script.ready()  # type: ignore[misc]
+            settings, _, trusted = script.ready()  # type: ignore[misc]
+            self.assertEqual(trusted, (0,))
             self.assertEqual(settings.script, self.path)
             self.assertEqual((self.said, self.made), (said, []))
             # What it prints is not mixed with COMMAND's output.
             self.assertIs(sys.stdout, sys.stderr)
+
+    def test_own(self) -> None:
+        """An ordinary user's own runs here, too, with a warning; root's without one."""
+        self.patch(os, "geteuid", lambda: 65534)
+        self.patch(scripts, "scriptFor", lambda *arguments, trusted: trusted)
+        warning = (
+            f"COMMAND runs as {nameOf(65534)}, who can change the script {self.path} for the next "
+            "time; keep it where only root can write, such as /etc/nanotun."
+        )
+        for writers, said in (({}, []), ({65534: self.path}, [warning])):
+            self.writers = writers
+            self.assertEqual(self.run_("--script", self.path).ready(), (65534,))
+            self.assertEqual((self.said, self.made), (said, []))
 
     def test_wrong(self) -> None:
         """What is wrong with the script is a sentence, before or after COMMAND's network."""

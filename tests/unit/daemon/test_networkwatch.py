@@ -23,6 +23,7 @@ from nanotun.linux.departed import GONE_FOR
 from nanotun.linux.network import NextHop
 from nanotun.linux.sources import LegRoute
 from nanotun.routing.follower import CHECK, SETTLE
+from nanotun.upstream.dial.sockets import UNMARKED
 
 
 class FakeMonitor:
@@ -451,6 +452,23 @@ class WaysTests(SynchronousTestCase):
         routed.update({"8.8.8.8": "198.18.0.2", "2001:4860:4860::8888": "fdfe:dcba:9876::2"})
         self.assertEqual(waysOut(settings), before)
         self.assertEqual(before, {NextHop(2, "192.0.2.1"), "192.0.2.9"})
+
+    def test_cell(self) -> None:
+        """
+        For the unmarked packets of an ordinary user's run, the device of a daemon is a way out.
+        """
+        settings = makeSettings({}, {"proxy": flagValue(KEYS["proxy"], "192.0.2.7:1")}, None)
+        marks: set[int] = set()
+
+        def nextHops(hosts: object, mark: int) -> list[NextHop]:
+            marks.add(mark)
+            return [NextHop(3, "0.0.0.0")]
+
+        self.patch(networkwatch, "interfaceNames", lambda: {3: "nano0"})
+        self.patch(networkwatch, "nextHops", nextHops)
+        self.patch(networkwatch, "sourceTo", lambda peer, family, make: "")
+        ways = waysOut(settings, UNMARKED, inCell=True)
+        self.assertEqual((ways, marks), ({NextHop(3, "0.0.0.0")}, {0}))
 
     def test_sinceBoot(self) -> None:
         """The clock that tells of a sleep runs."""

@@ -56,7 +56,7 @@ class ScriptCase(LiveCase):
     def setUp(self) -> None:
         """Write the script."""
 
-        def guard(nameOf: Callable[[int], str]) -> Guard:
+        def guard(trusted: object, nameOf: Callable[[int], str]) -> Guard:
             return Guard({os.geteuid()}, nameOf=nameOf)
 
         self.patch(load, "Guard", guard)

@@ -170,7 +170,10 @@ class ServiceCase(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, observer)
 
     def service(
-        self, geteuid: Callable[[], int] = lambda: 0, notices: tuple[str, ...] = ()
+        self,
+        geteuid: Callable[[], int] = lambda: 0,
+        notices: tuple[str, ...] = (),
+        needsRoot: bool = True,
     ) -> NanotunService:
         """Make the service."""
         router: Any = FakeRouter(self.events)
@@ -185,6 +188,7 @@ class ServiceCase(SynchronousTestCase):
             notices,
             geteuid,
             self.settle,
+            needsRoot,
         )
 
     def settle(self) -> None:
@@ -264,6 +268,12 @@ class StartTests(ServiceCase):
             self.service(geteuid=lambda: 1000),
         )
         self.assertEqual(self.events, [])
+
+    def test_noRootNeeded(self) -> None:
+        """Where another process makes the device, an ordinary user may start the tunnel."""
+        service = self.service(geteuid=lambda: 1000, needsRoot=False)
+        service.startService()
+        self.assertTrue(service.running)
 
     def test_deviceFails(self) -> None:
         """If the device cannot be opened, no engine starts."""
