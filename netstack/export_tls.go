@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"nanotun/netstack/internal/couple"
 	"nanotun/netstack/internal/lent"
 	"nanotun/netstack/internal/tlswire"
 )
@@ -56,4 +57,19 @@ func ns_lent_socket(fd C.int) (result C.int) {
 		return -C.int(errnoOf(err))
 	}
 	return C.int(socket)
+}
+
+//export ns_couple
+func ns_couple(one, other C.int) (result C.int) {
+	defer guard(0, &result)
+	if err := couple.Join(int(one), int(other)); err != nil {
+		return -C.int(errnoOf(err))
+	}
+	return 0
+}
+
+//export ns_couples
+func ns_couples() (result C.int) {
+	defer guard(0, &result)
+	return C.int(couple.Count())
 }

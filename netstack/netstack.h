@@ -27,7 +27,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NS_ABI_VERSION 8
+#define NS_ABI_VERSION 9
 
 /* ns_config.stack */
 #define NS_STACK_GVISOR 1 /* the whole of gVisor's netstack */
@@ -408,6 +408,14 @@ int ns_secure(int fd, uint32_t tls, void *early, size_t length);
 
 /* Duplicates the socket that a lent end leads to.  -ENOENT: it is no lent end. */
 int ns_lent_socket(int fd);
+
+/* Carries bytes between two stream sockets, which may still be connecting, until both have ended
+ * or one has failed, which resets the other.  The library owns both from now on, also if the
+ * call fails. */
+int ns_couple(int one, int other);
+
+/* How many such couples there are that are not over. */
+int ns_couples(void);
 
 /* For tests: runs the steps of a course, from first on, on bytes that were received all at once.
  * Returns the state: 0 more is needed, 1 it was good, and used is where the handshake ended, 2 it is

@@ -349,6 +349,7 @@ _nanotun() {
                 '*--exclude-ip=[addresses and networks (CIDR) that bypass the proxy; several with commas; may be given several times]:ADDRESS:' \
                 '*--fake-ip-exclude=[names that fake-ip leaves alone, with all below; several with commas; may be given several times]:DOMAIN:' \
                 '--help[Display this help and exit.]' \
+                '*--host-port=[let COMMAND reach a TCP port of this machine'\''s loopback at its own\: \[PORT\:\]PORT, of which the first is COMMAND'\''s; may be given several times]:VALUE:' \
                 '--hosts[whether the relay answers by /etc/hosts \[default\: false\]]' \
                 '--keep-proxy-env[leave http_proxy, https_proxy, all_proxy and no_proxy to COMMAND]' \
                 '--lan=[local networks and reserved addresses\: direct (past the proxy) or proxy \[default\: direct\]]:MODE:(direct proxy)' \
@@ -369,6 +370,7 @@ _nanotun() {
                 '--proxy-password-file=[file with the proxy'\''s password, for a proxy with a user name only]:FILE:_files' \
                 '--proxy-policy=[which of several proxies\: failover (the first that works), round-robin or least-latency \[default\: failover\]]:POLICY:(failover round-robin least-latency)' \
                 '--proxy-via=[upstream through which the proxy itself is reached]:NAME:' \
+                '*--publish=[let connections from outside reach a TCP port that COMMAND listens on, without ADDRESS those from this machine only\: \[ADDRESS\:\]\[PORT\:\]PORT; may be given several times]:VALUE:' \
                 '--rebind-protection[whether answers are dropped that give a name an address of a local network \[default\: false\]]' \
                 '*--rule=[where connections go, by domain, network, country, process, port, source and time; the first rule that matches decides; --rule takes one as YAML; may be given several times]:RULE:' \
                 '--script=[Python file that decides about flows; '\'''\'' for none]:FILE:_files' \

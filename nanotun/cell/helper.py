@@ -2,8 +2,9 @@
 The helper: it runs in the cell, sets it up, and starts the command there.
 
 The order is: mounts; the device, when nanotun asks for it; the command, when nanotun
-reports that the tunnel is up.  When the command ends, the helper ends every process that
-it left behind; when nanotun ends, the helper ends the command.
+reports that the tunnel is up.  Sockets are made whenever nanotun asks for them.  When the
+command ends, the helper ends every process that it left behind; when nanotun ends, the
+helper ends the command.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from nanotun.cell.command import (
 )
 from nanotun.cell.leftovers import Resident, endAll, namespaceOf, residents
 from nanotun.cell.mounts import CellMounts
+from nanotun.cell.ports import SocketMakers
 from nanotun.errors import NanotunError
 from nanotun.interfaces import ITunOpener
 
@@ -59,6 +61,7 @@ class Helper:
         explain: Callable[[NanotunError], str] = str,
     ) -> None:
         self._channel = channel
+        self._makers = SocketMakers(channel)
         self._opener = opener
         self._mounts = mounts
         self._route = route
@@ -84,7 +87,8 @@ class Helper:
             self._channel.send(hello=os.getpid())
             try:
                 self._openDevice(self._mounts.apply())
-                self._channel.receive()
+                while self._makers.answer(self._channel.receive()[0]):
+                    pass
                 self._run(argv, user, environment)
             except NanotunError as error:
                 self._channel.send(failed=self._explain(error))
@@ -141,8 +145,9 @@ class Helper:
             self._stopAlong(command.pid)
         if channel in ready:
             message, _ = self._channel.receive()
-            # Popen sends nothing to a process that it has already waited for.
-            command.send_signal(message["signal"])
+            if not self._makers.answer(message):
+                # Popen sends nothing to a process that it has already waited for.
+                command.send_signal(message["signal"])
         if not ready:
             # If it fails now, it is tried again in a second.
             with contextlib.suppress(NanotunError, OSError, subprocess.TimeoutExpired):

@@ -79,6 +79,7 @@ from nanotun.gateway.dns.contexts import contextsFor
 from nanotun.interfaces import (
     IPacketEngine,
     IPacketEngineFactory,
+    IPart,
     ITunOpener,
     IUpstream,
     UpstreamContext,
@@ -385,6 +386,7 @@ def makeCellService(
     script: Script | RemoteScript | None = None,
     directAllowed: bool = False,
     sockets: Sockets = MARKED,
+    more: tuple[IPart, ...] = (),
 ) -> IService:
     """
     Make the tunnel of C{nanotun run}, whose device is in a network of its own.  To this
@@ -396,6 +398,7 @@ def makeCellService(
     @param script: decides about the command's flows; L{None} for none.
     @param directAllowed: whether that may send them past the proxy.
     @param sockets: makes the sockets to the outside.
+    @param more: started last.
     @raise SystemExit: see L{makeTunnel}.
     """
     reactor = steadyReactor()
@@ -436,7 +439,7 @@ def makeCellService(
         makeSources=lambda: Sources(sockets.openDatagram),
     )
     before = (around.marked, system) if script is None else (script, around.marked, system)
-    parts = Parts(device, engine, gateway, router, before, after=(watch, patience))
+    parts = Parts(device, engine, gateway, router, before, after=(watch, patience, *more))
     notices = (
         *options.notices,
         *current.lists.lists.notices,

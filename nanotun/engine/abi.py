@@ -33,7 +33,7 @@ from typing import Any
 from nanotun.errors import EngineError
 from nanotun.flow import Endpoint, Stats
 
-NS_ABI_VERSION = 8
+NS_ABI_VERSION = 9
 
 NS_STACK_GVISOR = 1
 NS_STACK_SIMPLE = 2
@@ -297,21 +297,12 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("ns_tls", c_int, (c_void_p, c_size_t, c_uint32, c_char_p, c_char_p)),
     ("ns_secure", c_int, (c_int, c_uint32, c_void_p, c_size_t)),
     ("ns_lent_socket", c_int, (c_int,)),
+    ("ns_couple", c_int, (c_int, c_int)),
+    ("ns_couples", c_int, ()),
     (
         "ns_rehearse",
         c_int,
-        (
-            c_void_p,
-            c_size_t,
-            c_uint32,
-            c_void_p,
-            c_size_t,
-            c_void_p,
-            c_size_t,
-            c_void_p,
-            c_size_t,
-            POINTER(c_uint32),
-        ),
+        (c_void_p, c_size_t, c_uint32, *(c_void_p, c_size_t) * 3, POINTER(c_uint32)),
     ),
     ("ns_refuse", c_int, (c_int64, c_uint64, c_uint32)),
     ("ns_drop", c_int, (c_int64, c_uint64)),
@@ -396,6 +387,8 @@ class NativeLibrary:
     ns_tls: Callable[[bytes, int, int, bytes, bytes], int]
     ns_secure: Callable[[int, int, bytes, int], int]
     ns_lent_socket: Callable[[int], int]
+    ns_couple: Callable[[int, int], int]
+    ns_couples: Callable[[], int]
     ns_rehearse: Callable[[bytes, int, int, bytes, int, bytes, int, Any, int, Any], int]
     ns_refuse: Callable[[int, int, int], int]
     ns_drop: Callable[[int, int], int]

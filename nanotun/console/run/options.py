@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from twisted.python import usage
+
 from nanotun.cell.command import OWN_FAULT, CommandUser
+from nanotun.cell.passages import Port
 from nanotun.cell.users import findUser
 from nanotun.config.askedservers import mayGoBare
 from nanotun.config.file import Given
@@ -20,6 +23,7 @@ from nanotun.config.options import Options, helpOf
 from nanotun.config.rulecheck import neverMatch, neverUsed
 from nanotun.config.upstreams import allProxies, withFields
 from nanotun.console.run.openings import NO_PROXY, allProxy, directOf, openings, openLine
+from nanotun.console.run.ports import checkApart, hostPort, openedBy, published
 from nanotun.console.screen import bySubject, screen
 from nanotun.errors import ConfigError
 from nanotun.linux.users import nameOf
@@ -43,6 +47,10 @@ def _shown() -> dict[str, str]:
         "past the proxy, and what it says about routes, processes and logs is not used",
         "-u, --user NAME": "run COMMAND as this user, with its groups and HOME",
         **optional,
+        "--publish PORT": "let connections from this machine reach a port that COMMAND listens on; "
+        "more: [ADDRESS:][PORT:]PORT",
+        "--host-port PORT": "let COMMAND reach a port of this machine's loopback at its own; more: "
+        "[PORT:]PORT, of which the first is COMMAND's",
         "--allow-direct": "let what the script, a rule, an upstream or dns sends direct go past "
         "the proxy",
         "--keep-proxy-env": "leave http_proxy, https_proxy, all_proxy and no_proxy to COMMAND",
@@ -98,6 +106,7 @@ class RunOptions(Options):
     @ivar refused: the daemon's options that are an error here.
     @ivar command: the command and its arguments.
     @ivar user: the user that the command runs as; L{None} for the caller.
+    @ivar ports: what C{--publish} and C{--host-port} ask for.
     @ivar tellsAll: whether log lines were asked for.
     @ivar ignored: the settings that a file or a variable would have opened more by.
     @ivar warnings: sentences to say whatever the log level is.
@@ -135,9 +144,31 @@ class RunOptions(Options):
     defaultFile = ""
     command: tuple[str, ...] = ()
     user: CommandUser | None = None
+    ports: tuple[Port, ...] = ()
     tellsAll = False
     ignored: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def opt_publish(self, text: str) -> None:
+        """
+        let connections from outside reach a TCP port that COMMAND listens on, without ADDRESS those
+        from this machine only: [ADDRESS:][PORT:]PORT; may be given several times
+        """
+        self._addPort(published, text)
+
+    def opt_host_port(self, text: str) -> None:
+        """
+        let COMMAND reach a TCP port of this machine's loopback at its own: [PORT:]PORT, of which
+        the first is COMMAND's; may be given several times
+        """
+        self._addPort(hostPort, text)
+
+    def _addPort(self, read: Callable[[str], Port], text: str) -> None:
+        try:
+            self.ports += (read(text),)
+            checkApart(self.ports)
+        except ConfigError as error:
+            raise usage.UsageError(str(error)) from None
 
     def getUsage(self, width: int | None = None) -> str:
         """The help: one screen, or all of it after C{--help all}."""
@@ -254,7 +285,7 @@ class RunOptions(Options):
         """
         The line about what is open past the proxy; empty if there is nothing to say.
         """
-        opened = openings(self.settings, self.allowsDirect)
+        opened = (*openings(self.settings, self.allowsDirect), *openedBy(self.ports))
         if not (opened or self.ignored or self.tellsAll):
             return ""
         given = [name for name in self.ignored if name in self.given]

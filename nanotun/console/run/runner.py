@@ -20,11 +20,13 @@ from nanotun.cell.channel import Channel, ChannelClosed
 from nanotun.cell.command import OWN_FAULT, SIGNAL_BASE
 from nanotun.cell.device import CellTunOpener
 from nanotun.cell.launch import Cell
+from nanotun.cell.passages import CellSide, Passages
 from nanotun.console.run.options import RunOptions
 from nanotun.console.run.scripts import RunScript
 from nanotun.console.run.signals import watchSignals
 from nanotun.daemon.service import StartFailed
 from nanotun.daemon.tap import makeCellService
+from nanotun.engine.couples import NativeCouples
 from nanotun.errors import NanotunError
 from nanotun.log.file import DailyLogFile
 from nanotun.log.service import LineObserver, levelFilter
@@ -49,6 +51,7 @@ class CommandRunner:
     @param channel: to the helper.
     @param stop: stops the service and then the reactor; called once.
     @param say: shows a sentence to the user.
+    @param arrived: takes sockets that the helper has made.
     """
 
     def __init__(
@@ -57,12 +60,14 @@ class CommandRunner:
         reactor: Any,
         stop: Callable[[], object],
         say: Callable[[str], None],
+        arrived: Callable[[dict[str, Any], int | None], None] = lambda message, fd: None,
     ) -> None:
         self.status = OWN_FAULT
         self._channel = channel
         self._reactor = reactor
         self._stop = stop
         self._say = say
+        self._arrived = arrived
         self.started = False
         self.early = 0
         self._ended = False
@@ -92,12 +97,14 @@ class CommandRunner:
     def doRead(self) -> None:
         """See L{IReadDescriptor.doRead}."""
         try:
-            message, _ = self._channel.receive()
+            message, fd = self._channel.receive()
         except ChannelClosed:
             self._say("the process beside the command was killed; the command is ended with it.")
             self._end(OWN_FAULT)
             return
-        if "failed" in message:
+        if "made" in message:
+            self._arrived(message, fd)
+        elif "failed" in message:
             self._say(message["failed"])
             self._end(message.get("status", OWN_FAULT))
         elif "ended" in message:
@@ -231,7 +238,8 @@ def _runWith(
 
         maybeDeferred(service.stopService).addBoth(stopped)
 
-    runner = CommandRunner(cell.channel, reactor, stop, say)
+    passages = Passages(options.ports, CellSide(cell.channel), NativeCouples(), reactor)
+    runner = CommandRunner(cell.channel, reactor, stop, say, passages.arrived)
     try:
         service: IService = makeCellService(
             options,
@@ -242,6 +250,7 @@ def _runWith(
             options.allowsDirect,
             # Only root may set a mark.
             MARKED if os.geteuid() == 0 else UNMARKED,
+            (passages,) if options.ports else (),
         )
     except SystemExit as error:
         say(str(error).removeprefix("nanotun: "))

@@ -68,6 +68,12 @@ class Running:
         assert self._process.stdout is not None
         return self._process.stdout.readline().decode().rstrip("\n")
 
+    def write(self, text: str) -> None:
+        """Write to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text.encode())
+        self._process.stdin.flush()
+
     def send(self, number: int) -> None:
         """Send a signal to nanotun alone."""
         self._process.send_signal(number)

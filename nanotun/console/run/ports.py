@@ -1,0 +1,93 @@
+"""
+The ports that C{nanotun run} opens between COMMAND's network and this machine's: C{--publish} and
+C{--host-port}.  Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from nanotun.addresses import isAddress
+from nanotun.cell.passages import LOOPBACKS, Port
+from nanotun.errors import ConfigError
+from nanotun.flow import Endpoint
+
+PUBLISH = "--publish"
+HOST_PORT = "--host-port"
+
+#: [address:][port:]port[/tcp], with an IPv6 address in brackets.
+_PUBLISHED = re.compile(
+    r"(?:(?P<host>\d+\.[\d.]+|\[[^]]*\]):)?(?:(?P<entry>\d{1,5}):)?(?P<exit>\d{1,5})(?:/tcp)?"
+)
+_HOST_PORT = re.compile(r"(?:(?P<entry>\d{1,5}):)?(?P<exit>\d{1,5})(?:/tcp)?")
+
+
+def published(text: str) -> Port:
+    """
+    A port that COMMAND listens on, and where it is reached from outside.
+
+    @param text: C{3000}, C{8080:3000}, C{192.0.2.1:8080:3000} or C{192.0.2.1:3000}.
+    @raise ConfigError: it is something else.
+    """
+    found = _PUBLISHED.fullmatch(text)
+    host = (found["host"] or "").strip("[]") if found else ""
+    if found is None or (found["host"] and not isAddress(host)):
+        raise _wrong(PUBLISH, text, "[ADDRESS:][PORT:]PORT, as 3000 or 127.0.0.1:8080:3000")
+    return _port(PUBLISH, text, (host,) if host else LOOPBACKS, found, True)
+
+
+def hostPort(text: str) -> Port:
+    """
+    A port of this machine's loopback, and where COMMAND reaches it.
+
+    @param text: C{5432} or C{5432:15432}, of which the first is COMMAND's.
+    @raise ConfigError: it is something else.
+    """
+    found = _HOST_PORT.fullmatch(text)
+    if found is None:
+        raise _wrong(HOST_PORT, text, "[PORT:]PORT, as 5432 or 5432:15432")
+    return _port(HOST_PORT, text, LOOPBACKS, found, False)
+
+
+def _port(
+    flag: str, text: str, hosts: tuple[str, ...], found: re.Match[str], isInward: bool
+) -> Port:
+    exit = int(found["exit"])
+    entry = int(found["entry"] or exit)
+    if not (0 < entry < 65536 and 0 < exit < 65536):
+        raise _wrong(flag, text, "a port from 1 to 65535")
+    return Port(f"{flag} {text}", hosts, entry, exit, isInward)
+
+
+def _wrong(flag: str, text: str, right: str) -> ConfigError:
+    if text.endswith("/udp"):
+        return ConfigError(f"{flag} is for TCP only, and {text[:64]!a} is not; leave it out.")
+    return ConfigError(f"{flag} must be {right}, not {text[:64]!a}.")
+
+
+def checkApart(wanted: Iterable[Port]) -> None:
+    """
+    See that no address is listened at twice.
+
+    @raise ConfigError: one is.
+    """
+    seen: dict[tuple[str, int, bool], Port] = {}
+    for port in wanted:
+        for host in port.hosts:
+            other = seen.setdefault((host, port.entry, port.isInward), port)
+            if other is not port:
+                raise ConfigError(
+                    f"{port.option} and {other.option} are about the same port "
+                    f"{port.entry}; leave one out."
+                )
+
+
+def openedBy(wanted: Iterable[Port]) -> Iterator[str]:
+    """What ports open, in words for L{nanotun.console.run.openings}."""
+    for port in wanted:
+        if port.isInward:
+            places = " and ".join(str(Endpoint(host, port.entry)) for host in port.hosts)
+            yield f"connections to {places} ({port.option})"
+        else:
+            yield f"port {port.exit} of this machine ({port.option})"

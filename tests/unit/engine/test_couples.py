@@ -1,0 +1,53 @@
+"""Tests of L{nanotun.engine.couples}; the library itself is tried in Go and end to end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any, cast
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from nanotun.engine.couples import NativeCouples
+
+
+class FakeLibrary:
+    """Notes what it is given, and closes it."""
+
+    def __init__(self) -> None:
+        self.result = 0
+        self.given: list[tuple[int, int]] = []
+
+    def ns_couple(self, one: int, other: int) -> int:
+        """Take two sockets."""
+        self.given.append((one, other))
+        os.close(one)
+        os.close(other)
+        return self.result
+
+    def ns_couples(self) -> int:
+        """How many there were."""
+        return len(self.given)
+
+
+class CouplesTests(SynchronousTestCase):
+    """L{NativeCouples}."""
+
+    def test_join(self) -> None:
+        """Both sockets are the library's, which is loaded once, also if it refuses them."""
+        library, loads = FakeLibrary(), []
+
+        def load() -> Any:
+            loads.append(1)
+            return library
+
+        couples = NativeCouples(cast(Any, load))
+        self.assertEqual(couples.count(), 0)
+        one, other = socket.socketpair()
+        fds = one.fileno(), other.fileno()
+        couples.join(one, other)
+        self.assertEqual((library.given, couples.count(), loads), ([fds], 1, [1]))
+        self.assertEqual((one.fileno(), other.fileno()), (-1, -1))
+        library.result = -errno.EMFILE
+        self.assertRaises(OSError, couples.join, *socket.socketpair())
