@@ -26,7 +26,7 @@ export PYTHON PREFIX SYSCONFDIR DESTDIR
 export GOTOOLCHAIN := local
 
 .PHONY: help build run test check lint bench wheel install uninstall texts clean packages \
-    test-packages native-wheel sdist test-wheel bare image test-image
+    test-packages sdist test-wheel bare image test-image
 
 help:
 	@echo 'make build   everything into $(VENV), with the native library'
@@ -81,14 +81,8 @@ bench: test-packages build
 wheel: build $(VENV)/wheel
 	@$(BIN)/python tools/wheels.py build check
 
-# By this machine's compiler and for its C library; what that needs is in .venv already.
-native-wheel: build
-	rm -rf build
-	$(BIN)/pip wheel -q --no-deps --no-build-isolation -w dist .
-
-install: native-wheel
-	@tools/install.sh install '$(CURDIR)/$(BIN)/python' \
-	    "$$(ls -t dist/nanotun-*-linux_*.whl | head -n 1)"
+install: build
+	@tools/install.sh install '$(CURDIR)/$(BIN)/python'
 
 uninstall:
 	@tools/install.sh uninstall

@@ -1,10 +1,12 @@
 #!/bin/sh
 # Installs nanotun for the whole machine, or removes it:
 #
-#   tools/install.sh install PYTHON WHEEL
+#   tools/install.sh install PYTHON [BASE]
 #   tools/install.sh uninstall
 #
-# PYTHON is the interpreter for the installed nanotun, WHEEL the result of 'make wheel'.
+# PYTHON is the interpreter of the environment that 'make build' has made, which has all that
+# is installed; no package index is asked.  BASE is the interpreter for the installed nanotun,
+# the one that PYTHON was made with unless given.
 # From the environment: PREFIX (/usr/local), SYSCONFDIR (/etc), and DESTDIR, a
 # directory that takes the place of / while a package is made.
 #
@@ -18,6 +20,8 @@ SYSCONFDIR=${SYSCONFDIR:-/etc}
 DESTDIR=${DESTDIR:-}
 lib=$PREFIX/lib/nanotun
 config=$SYSCONFDIR/nanotun.yaml
+# The directories that were made for the installation.
+directories=$lib/directories
 
 fail() {
     echo "$*" >&2
@@ -58,9 +62,17 @@ files() {
     echo "etc/prometheus/nanotun-alerts.yml $PREFIX/share/nanotun/prometheus-alerts.yml 644"
 }
 
+# need DIRECTORY: makes a directory, and notes what was not there before, the innermost first.
+need() {
+    [ ! -d "$DESTDIR$1" ] || return 0
+    parent=${1%/*}
+    need "${parent:-/}"
+    mkdir "$DESTDIR$1"
+    made="$1 $made"
+}
+
 # place SOURCE TARGET MODE: copies a file and puts the paths of this installation into it.
 place() {
-    mkdir -p "$DESTDIR${2%/*}"
     sed -e "s|/usr/local/lib/nanotun|$lib|g" -e "s|/etc/nanotun\.yaml|$config|g" \
         -e "s|/etc/default/nanotun|$SYSCONFDIR/default/nanotun|g" "$1" >"$DESTDIR$2.new"
     chmod "$3" "$DESTDIR$2.new"
@@ -68,31 +80,30 @@ place() {
 }
 
 install_all() {
-    python=$1 wheel=$2
+    python=$1
     # nanotun runs as root, and so does this Python.
-    base=$("$python" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')
+    base=${2:-$("$python" -c 'import os, sys; print(os.path.realpath(sys._base_executable))')}
     [ "$(stat -c %u "$base")" -eq 0 ] || fail "The Python $base belongs to another user than \
 root, who could change what runs as root; build with: make clean build PYTHON=/usr/bin/python3"
-    mkdir -p "$DESTDIR$PREFIX/lib" "$DESTDIR$PREFIX/bin" "$DESTDIR$SYSCONFDIR/default"
+    [ -z "$DESTDIR" ] || mkdir -p "$DESTDIR"
+    made=
+    [ ! -e "$DESTDIR$directories" ] || made=$(cat "$DESTDIR$directories")
+    for target in "$lib" "$PREFIX/bin/nanotun" "$SYSCONFDIR/default/nanotun" $(files | cut -d ' ' -f 2); do
+        need "${target%/*}"
+    done
     # Made next to the old one, which a daemon may have mapped, and then moved into its place.
     fresh=$DESTDIR$lib.new
     rm -rf "$fresh"
     trap 'rm -rf "$fresh"' EXIT
-    "$python" -m venv --without-pip "$fresh"
-    "$python" -m pip --python "$fresh/bin/python" install -q --no-compile \
-        --disable-pip-version-check --root-user-action=ignore "$wheel"
-    # The other scripts contain the path where they were made.
-    rm -f "$fresh"/bin/[Aa]ctivate*
-    grep -rIlF -e "$fresh" "$fresh/bin" "$fresh/pyvenv.cfg" | while read -r file; do
-        sed -i "s|$fresh|$lib|g" "$file"
-    done
+    "$python" tools/environment.py "$fresh" "$lib" "$base"
+    echo "$made" >"$fresh/${directories##*/}"
     rm -rf "$DESTDIR$lib.old"
     [ ! -e "$DESTDIR$lib" ] || mv "$DESTDIR$lib" "$DESTDIR$lib.old"
     mv "$fresh" "$DESTDIR$lib"
     rm -rf "$DESTDIR$lib.old"
     # Compiled now, because the daemon cannot write here and each start would take longer.
     # Looking for a plugin makes the cache of Twisted's plugins.
-    "$DESTDIR$lib/bin/python" -m compileall -q -s "$DESTDIR" "$DESTDIR$lib/lib"
+    "$DESTDIR$lib/bin/python" -m compileall -q -s "$DESTDIR" -p / "$DESTDIR$lib/lib"
     "$DESTDIR$lib/bin/python" -c \
         'from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))'
     ln -sf "$lib/bin/nanotun" "$DESTDIR$PREFIX/bin/nanotun"
@@ -141,6 +152,8 @@ uninstall_all() {
 systemctl disable --now nanotun, or without systemd: service nanotun stop"
     [ -n "$DESTDIR" ] || undo_all ||
         fail "Not everything is undone, so nothing is removed; look at what it says above."
+    made=
+    [ ! -e "$DESTDIR$directories" ] || made=$(cat "$DESTDIR$directories")
     files | while read -r _ target _; do
         rm -f "$DESTDIR$target"
     done
@@ -150,8 +163,19 @@ systemctl disable --now nanotun, or without systemd: service nanotun stop"
     wanted=$DESTDIR$SYSCONFDIR/systemd/system/multi-user.target.wants/nanotun.service
     if [ "$(readlink "$wanted")" = "$PREFIX/lib/systemd/system/nanotun.service" ]; then
         rm -f "$wanted"
+        rmdir --ignore-fail-on-non-empty "${wanted%/*}"
     fi
     rm -f "$DESTDIR$SYSCONFDIR"/rc?.d/[SK][0-9][0-9]nanotun
+    for directory in $made; do
+        # Others may have put something there, or removed it.
+        [ ! -d "$DESTDIR$directory" ] ||
+            rmdir --ignore-fail-on-non-empty "$DESTDIR$directory"
+    done
+    if [ -z "$DESTDIR" ]; then
+        # The lock of a daemon that has ended, and the journal, of which nothing is left.
+        rm -rf /run/nanotun
+        [ ! -d /run/systemd/system ] || systemctl daemon-reload
+    fi
     echo "nanotun is removed. What is left is yours: $config, $SYSCONFDIR/default/nanotun,"
     echo "/var/lib/nanotun, the logs in /var/log/nanotun, and logs/ in any directory where you"
     echo "started it by hand."
@@ -164,11 +188,11 @@ may() {
 case ${1:-} in
     install)
         may install
-        install_all "$2" "$3"
+        install_all "$2" "${3:-}"
         ;;
     uninstall)
         may uninstall
         uninstall_all
         ;;
-    *) fail "usage: tools/install.sh {install PYTHON WHEEL|uninstall}" ;;
+    *) fail "usage: tools/install.sh {install PYTHON [BASE]|uninstall}" ;;
 esac

@@ -4,12 +4,13 @@ The build backend (PEP 517): setuptools, and the build of the native library.
 Where no Go is installed, the build requires the Python package that contains one.  The
 wheel fits every Python 3 on its platform, because the library is loaded by ctypes and
 does not depend on Python.  With C{SOURCE_DATE_EPOCH} set, the same source gives the same
-wheel, whatever the umask.
+wheel, whatever the umask.  The variable NANOTUN_LIBRARY names a library that is built already.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,11 @@ class BuildPy(build_py):
     def run(self) -> None:
         """See L{setuptools.Command.run}."""
         super().run()
+        built = os.environ.get("NANOTUN_LIBRARY")
+        if built:
+            # An installation needs neither Go nor its modules again.
+            shutil.copy(built, self._library())
+            return
         try:
             golang.buildLibrary(self._library())
         except RuntimeError as error:

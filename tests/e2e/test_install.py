@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import site
 import stat
 import subprocess
 import sys
 from pathlib import Path
+
+from twisted.trial.unittest import SkipTest
 
 from tests.e2e.case import LabCase
 from tests.e2e.lab.daemon import START_SECONDS, answers, writeConfig
@@ -37,39 +38,67 @@ FILES = {
 KEPT = {"etc/default/nanotun", "etc/nanotun.yaml"}
 
 
-class InstallTests(LabCase):
-    """
-    Installations below the test's own directory.  nanotun's dependencies are not downloaded
-    again but found where the tests find them.
-    """
+#: Installs nanotun below $1 on a copy of this machine's files, uses what an administrator uses,
+#: and removes it.  In F{$2/upper} is the difference then.
+REAL = r"""
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$2"
+mkdir "$2/upper" "$2/work" "$2/root"
+mount -t overlay -o "lowerdir=/,upperdir=$2/upper,workdir=$2/work" overlay "$2/root"
+mount -t proc proc "$2/root/proc"
+mount --rbind /dev "$2/root/dev"
+mount -t tmpfs tmpfs "$2/root/run"
+mount -t tmpfs tmpfs "$2/root/tmp"
+chroot "$2/root" sh -ec 'cd "$1"
+    tools/install.sh install "$2"
+    update-rc.d nanotun defaults
+    systemctl enable nanotun
+    nanotun --version
+    nanotun recover
+    tools/install.sh uninstall
+    ls -A /run' sh "$1" "$3" 2>&1
+cd "$2/upper"
+find . -mindepth 1 ! -path "./${1#/}/*" -printf '= %P %y\n'
+"""
 
-    seconds = 180
-    wheel: Path | None = None
+
+def tree(root: Path) -> dict[str, tuple[int, bytes]]:
+    """Mode and content of everything below a directory."""
+    return {
+        str(path.relative_to(root)): (
+            path.lstat().st_mode,
+            os.readlink(path).encode()
+            if path.is_symlink()
+            else b""
+            if path.is_dir()
+            else path.read_bytes(),
+        )
+        for path in root.rglob("*")
+    }
+
+
+class InstallTests(LabCase):
+    """Installations below the test's own directory, on a machine without a network."""
+
+    seconds = 400
 
     def setUp(self) -> None:
-        """Build the wheel, once for all tests."""
+        """Make the directory."""
         super().setUp()
         # A short path without special characters, like an administrator's choice.
         self.root = Path(f"/tmp/nanotun-install-{os.getpid()}")
         self.root.mkdir(mode=0o755)
         self.addCleanup(shutil.rmtree, self.root)
-        if InstallTests.wheel is None:
-            wheels = self.directory / "wheels"
-            pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-            subprocess.run([*pip, "-w", wheels, PROJECT_ROOT], check=True)
-            (InstallTests.wheel,) = wheels.glob("nanotun-*.whl")
 
     def installer(self, *arguments: object, **variables: object) -> tuple[int, str]:
         """Run the script; return its exit status and output."""
         done = subprocess.run(
-            [INSTALLER, *map(str, arguments)],
+            ["unshare", "--net", INSTALLER, *map(str, arguments)],
             env={
                 "PATH": os.environ["PATH"],
                 "PREFIX": str(self.root / "usr"),
                 "SYSCONFDIR": str(self.root / "etc"),
-                "PIP_NO_DEPS": "1",
-                "PIP_NO_INDEX": "1",
-                "PYTHONPATH": site.getsitepackages()[0],
                 **{name: str(value) for name, value in variables.items()},
             },
             cwd=PROJECT_ROOT,
@@ -77,13 +106,13 @@ class InstallTests(LabCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         return done.returncode, done.stdout
 
     def install(self, **variables: object) -> str:
         """Install nanotun; return the script's output."""
-        status, said = self.installer("install", sys.executable, self.wheel, **variables)
+        status, said = self.installer("install", sys.executable, **variables)
         self.assertEqual(status, 0, said)
         return said
 
@@ -110,22 +139,16 @@ class InstallTests(LabCase):
         self.assertEqual(stat.S_IMODE(config.stat().st_mode), 0o600)
         self.assertIn("\nlogDir: /var/log/nanotun\n", config.read_text())
         command = self.root / "usr" / "bin" / "nanotun"
-        environment = {"PYTHONPATH": site.getsitepackages()[0], "PATH": os.environ["PATH"]}
+        environment = {"PATH": os.environ["PATH"]}
         said = subprocess.run(
             [command, "--version"], env=environment, cwd="/", capture_output=True, text=True
         )
         self.assertRegex(said.stdout, r"^nanotun [0-9.]+\n$")
-        script = (
-            "import nanotun, sys; assert nanotun.__file__.startswith(sys.prefix), nanotun\n"
-            "from twisted.scripts.twistd import run; run()"
-        )
         daemon = self.directory / "daemon"
         child = Child(
             self.lab.app.argv(
                 [
-                    str(self.root / "usr" / "lib" / "nanotun" / "bin" / "python"),
-                    "-c",
-                    script,
+                    str(self.root / "usr" / "lib" / "nanotun" / "bin" / "twistd"),
                     "-n",
                     "--pidfile=",
                     "nanotun",
@@ -195,18 +218,72 @@ class InstallTests(LabCase):
         self.install(DESTDIR=self.root, PREFIX="/usr", SYSCONFDIR="/etc")
         self.assertEqual(self.files(), FILES)
         self.assertEqual(os.readlink(self.root / "usr/bin/nanotun"), "/usr/lib/nanotun/bin/nanotun")
+        places = [str(place).encode() for place in (self.root, PROJECT_ROOT)]
         telling = [
-            path
-            for path in self.root.rglob("*")
-            if path.is_file() and str(self.root).encode() in path.read_bytes()
+            name
+            for name, (_, content) in tree(self.root).items()
+            if any(place in content for place in places)
         ]
         self.assertEqual(telling, [])
+        modules = self.root / "usr" / "lib" / "nanotun" / "lib"
+        (code,) = modules.glob("python3*/site-packages/nanotun/__pycache__/flow.*.pyc")
+        self.assertTrue(b"/usr/lib/nanotun/lib/python3" in code.read_bytes(), code)
+        (plugins,) = modules.glob("python3*/site-packages/twisted/plugins/dropin.cache")
+        self.assertTrue(b"nanotun_plugin" in plugins.read_bytes(), plugins)
         first = (self.root / "usr/lib/nanotun/bin/nanotun").read_text().splitlines()[0]
         self.assertEqual(first, "#!/usr/lib/nanotun/bin/python")
 
+    def test_left(self) -> None:
+        """What was there before is there after an installation and its removal, and no more."""
+        for name in ("usr/share/man", "usr/lib", "etc/rc2.d"):
+            (self.root / name).mkdir(parents=True)
+        (self.root / "usr" / "lib" / "theirs").write_text("theirs\n")
+        places = {"DESTDIR": self.root, "PREFIX": "/usr", "SYSCONFDIR": "/etc"}
+        before = tree(self.root)
+        # Twice, as the second time the directories are there already.
+        for _ in range(2):
+            self.install(**places)
+        status, said = self.installer("uninstall", **places)
+        self.assertEqual(status, 0, said)
+        after = tree(self.root)
+        self.assertEqual(after.keys() - before.keys(), {*KEPT, "etc/default"})
+        self.assertEqual({name: after.get(name) for name in before}, before)
+
+    def test_real(self) -> None:
+        """On a whole machine, nothing is left but what is the administrator's."""
+        for program in ("update-rc.d", "systemctl"):
+            if shutil.which(program, path="/usr/sbin:/usr/bin") is None:
+                raise SkipTest(f"there is no {program}")
+        place = self.directory / "machine"
+        place.mkdir()
+        unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"]
+        done = subprocess.run(
+            [*unshare, "bash", "-c", REAL, "real", PROJECT_ROOT, place, sys.executable],
+            env={"PATH": f"/usr/local/bin:{os.environ['PATH']}:/usr/sbin:/sbin"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertRegex(done.stdout, r"\nnanotun [0-9.]+\n")
+        files = {
+            line.split()[1]
+            for line in done.stdout.splitlines()
+            if line.startswith("= ") and not line.endswith(" d")
+        }
+        self.assertEqual(files, KEPT, done.stdout)
+        made = [
+            line.split()[1]
+            for line in done.stdout.splitlines()
+            if line.startswith("= ")
+            and line.endswith(" d")
+            and not os.path.isdir("/" + line.split()[1])
+        ]
+        self.assertEqual(made, [], done.stdout)
+
     def test_mistakes(self) -> None:
         """An impossible installation is one sentence, and changes nothing."""
-        usage = "usage: tools/install.sh {install PYTHON WHEEL|uninstall}\n"
+        usage = "usage: tools/install.sh {install PYTHON [BASE]|uninstall}\n"
         self.assertEqual(self.installer(), (1, usage))
         for path in ("/a b", "/a;b", "/a'b"):
             sentence = f"A path of letters, digits and / . _ + - is needed, not {path}.\n"
@@ -226,7 +303,7 @@ class InstallTests(LabCase):
         base.touch()
         os.chown(base, 1000, 1000)
         self.assertEqual(
-            self.installer("install", python, self.wheel),
+            self.installer("install", python),
             (
                 1,
                 f"The Python {base} belongs to another user than root, who could change what runs "
@@ -239,7 +316,7 @@ class InstallTests(LabCase):
         """Without root, only an installation into DESTDIR is possible."""
         script = self.root / "install.sh"
         shutil.copy(INSTALLER, script)
-        for action in (["install", "python", "wheel"], ["uninstall"]):
+        for action in (["install", "python"], ["uninstall"]):
             done = subprocess.run(
                 ["setpriv", "--reuid=65534", "--clear-groups", "--regid=65534", script, *action],
                 capture_output=True,
