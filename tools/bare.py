@@ -212,7 +212,7 @@ def strap(name: str, distribution: Distribution, archive: Path, *options: str) -
     @raise Failure: it did not work; mmdebstrap has printed why.
     """
     keys = keyring(distribution)
-    with tempfile.TemporaryDirectory(prefix="nanotun-bare-", dir=PLACES) as directory:
+    with scratch() as directory:
         argv = ["--mount-proc", "env", f"TMPDIR={directory}", "mmdebstrap", "--quiet"]
         argv += ["--mode=root", f"--keyring={keys}", *options, name, str(archive)]
         if contained([*argv, *distribution.sources], os.environ):
@@ -245,12 +245,38 @@ def locked(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def unpacked(name: str, archive: Path) -> Iterator[Path]:
-    """The root in a directory, for a while.  What a killed run left behind is removed, too."""
-    for left in PLACES.glob(f"nanotun-bare-{name}-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    directory = Path(tempfile.mkdtemp(prefix=f"nanotun-bare-{name}-", dir=PLACES))
+def scratch() -> Iterator[Path]:
+    """A directory, for a while.  What a killed run left behind is removed, too."""
+    for left in PLACES.glob("nanotun-bare-*"):
+        with contextlib.suppress(OSError), owned(left):
+            shutil.rmtree(left, ignore_errors=True)
+    directory = Path(tempfile.mkdtemp(prefix="nanotun-bare-", dir=PLACES))
+    with owned(directory):
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory)
+
+
+@contextlib.contextmanager
+def owned(directory: Path) -> Iterator[None]:
+    """
+    Keep other runs from removing a directory, until this process ends.
+
+    @raise BlockingIOError: it is another run's.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def unpacked(archive: Path) -> Iterator[Path]:
+    """The root in a directory, for a while."""
+    with scratch() as directory:
         directory.chmod(0o755)
         step("unpacking it", "tar", "-C", str(directory), "-xf", str(archive))
         hosts = directory / "etc" / "hosts"
@@ -261,8 +287,6 @@ def unpacked(name: str, archive: Path) -> Iterator[Path]:
             if Path("/", file).exists():
                 shutil.copyfile(Path("/", file), directory / file)
         yield directory
-    finally:
-        shutil.rmtree(directory)
 
 
 def clone(directory: Path) -> None:
@@ -355,7 +379,7 @@ def main(arguments: list[str]) -> int:
     try:
         distribution = check(name)
         CACHE.mkdir(parents=True, exist_ok=True)
-        with locked(name), unpacked(name, bareRoot(name, distribution)) as directory:
+        with locked(name), unpacked(bareRoot(name, distribution)) as directory:
             clone(directory)
             status = enter(name, directory, commands)
     except Failure as failure:
