@@ -3,7 +3,8 @@
 # PYTHON  the Python 3.11 or newer to make .venv with
 # PROXY   'make run' takes this proxy as the upstream, instead of one of its own
 # SUITES  what 'make test' runs: unit, go, e2e, or modules such as tests.e2e.test_run
-# DISTRO  the system of 'make bare': bookworm, trixie or noble; TARGETS is what it makes there
+# DISTRO  the system of 'make bare', 'make deb' and 'make test-deb': bookworm, trixie or noble;
+#         TARGETS is what 'make bare' makes there
 # PREFIX  where 'make install' puts it; DESTDIR stands for / while a package is made
 
 PYTHON ?= python3
@@ -25,8 +26,8 @@ GO = $(shell $(BIN)/python tools/golang.py go)
 export PYTHON PREFIX SYSCONFDIR DESTDIR
 export GOTOOLCHAIN := local
 
-.PHONY: help build run test check lint bench wheel install uninstall texts clean packages \
-    test-packages sdist test-wheel bare image test-image
+.PHONY: help build run test check lint bench wheel sdist test-wheel install uninstall texts clean \
+    packages test-packages bare image test-image deb test-deb deb-packages
 
 help:
 	@echo 'make build   everything into $(VENV), with the native library'
@@ -41,6 +42,10 @@ help:
 	@echo '             make test-image tries it with podman (root)'
 	@echo 'make install for the whole machine, below PREFIX=$(PREFIX) (root);'
 	@echo '             make uninstall removes all but the configuration and logs'
+	@echo 'make deb     the Debian package in dist/, for this system; with DISTRO=bookworm,'
+	@echo '             trixie or noble for that one, in a bare root (root)'
+	@echo 'make test-deb DISTRO=trixie'
+	@echo '             makes it twice, installs, upgrades, removes and purges it (root)'
 	@echo 'make texts   what follows from the code: the sample configuration, tables of'
 	@echo '             settings, the manual page and the completions'
 	@echo 'make bare    TARGETS, of themselves "run test", from the last commit in a bare'
@@ -122,6 +127,21 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info _trial* .mypy_cache .ruff_cache
 	rm -f $(LIBRARY) nanotun/engine/libnetstack.h twisted/plugins/dropin.cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# DISTRO has a default for other targets, which is not meant here.
+ifeq ($(filter file undefined,$(origin DISTRO)),)
+deb:
+	@'$(PYTHON)' tools/deb_roots.py build '$(DISTRO)'
+else
+deb: deb-packages build
+	@$(BIN)/python tools/deb.py build
+endif
+
+test-deb:
+	@'$(PYTHON)' tools/deb_roots.py test '$(DISTRO)'
+
+deb-packages:
+	@tools/bootstrap.sh deb
 
 packages:
 	@tools/bootstrap.sh build

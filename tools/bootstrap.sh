@@ -2,6 +2,7 @@
 # Installs the Debian or Ubuntu packages that are missing, and only those.
 #
 #   tools/bootstrap.sh build    what the build needs
+#   tools/bootstrap.sh deb      that, and what 'make deb' needs
 #   tools/bootstrap.sh test     that, and what the demonstration and the
 #                               end-to-end tests run
 #   tools/bootstrap.sh wheel    what the build needs, and what tries the wheels
@@ -25,6 +26,7 @@ need python3 "$python"
 compiler=${CC:-cc}
 need gcc "${compiler%% *}"
 [ -e /usr/include/stdlib.h ] || needed="$needed libc6-dev"
+[ "${1:-build}" != deb ] || need debhelper dh
 
 if [ "${1:-build}" = wheel ]; then
     want mmdebstrap mmdebstrap
