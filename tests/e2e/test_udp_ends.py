@@ -67,7 +67,8 @@ class IdleChecks(TunnelCase):
             app.send(b"hello")
             app.recv(100)
         self.assertEqual(self._controls(dante), 10)
-        self.assertGreaterEqual(daemon.fds(), before + 20)
+        # A check of the proxy may have been under way at first.
+        self.assertGreaterEqual(daemon.fds(), before + 19)
         busy = apps[0]
         busy.send(b"who")
         address = busy.recv(100)
@@ -127,7 +128,7 @@ class ControlChecks(TunnelCase):
             self.assertTrue(eventually(lambda: daemon.fds() < fds), "nothing was closed")
             self.assertEchoes(app)
             self.assertEqual(proxy.total, number)
-        self.assertLessEqual(daemon.fds(), fds)
+        self.assertTrue(eventually(lambda: daemon.fds() <= fds), daemon.fds())
 
     def test_proxyComesBack(self) -> None:
         """If the proxy disappears and returns, the same socket of the app continues to work."""
@@ -199,7 +200,9 @@ class OverloadChecks(TunnelCase):
         for _ in range(FLOOD):
             flooder.send(bytes(1400))
         self.assertLess(daemon.rss(), memory + MEMORY_MORE)
-        self.assertEchoes(polite)
+        polite.settimeout(1)
+        # The flood may still fill queues, where one datagram is lost.
+        self.assertTrue(eventually(lambda: _answered(polite)), "it is not served any more")
 
     def test_fewFiles(self) -> None:
         """Without file descriptors nothing ends; with them, new sources are served again."""
