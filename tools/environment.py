@@ -29,8 +29,8 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from golang import LIBRARY, ROOT
-from pip._vendor.packaging.requirements import Requirement
-from pip._vendor.packaging.utils import canonicalize_name
+from setuptools._vendor.packaging.requirements import Requirement
+from setuptools._vendor.packaging.utils import canonicalize_name
 
 #: What the wheel is made of.  It is built of a copy, as root must not write into the checkout
 #: of somebody else.

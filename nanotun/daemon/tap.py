@@ -13,17 +13,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService
 from twisted.logger import Logger
 
 from nanotun.config.notices import namesInClear
 from nanotun.config.options import Options
 from nanotun.config.settings import Settings
-from nanotun.config.upstreams import inDialOrder, upstreamsOf
 from nanotun.control.lock import InstanceLock
 from nanotun.control.server import ControlSocket, Handler
 from nanotun.daemon.current import (
@@ -38,7 +37,7 @@ from nanotun.daemon.current import (
 from nanotun.daemon.device import TunnelDevice
 from nanotun.daemon.devicewatch import DeviceWatch
 from nanotun.daemon.dnsquery import dnsHandler
-from nanotun.daemon.ending import Ending, makeEnding
+from nanotun.daemon.ending import makeEnding
 from nanotun.daemon.flowrequests import closeHandler, flowsHandler
 from nanotun.daemon.history import makeHistory, recordingReport
 from nanotun.daemon.lately import LatelyEnded
@@ -46,11 +45,10 @@ from nanotun.daemon.lists import readLists
 from nanotun.daemon.localresolvers import LocalResolvers
 from nanotun.daemon.loss import DeviceLoss
 from nanotun.daemon.monitoring import metricsOf, webOf
-from nanotun.daemon.networkwatch import NetworkWatch, waysOut
+from nanotun.daemon.networkwatch import NetworkWatch
 from nanotun.daemon.notify import Notifier
 from nanotun.daemon.observed import programSearch
 from nanotun.daemon.older import OlderConnections
-from nanotun.daemon.patience import CHECK_LIMIT, Patience
 from nanotun.daemon.privileges import SEARCHING, makePrivileges
 from nanotun.daemon.reload import Live
 from nanotun.daemon.requests import (
@@ -72,23 +70,17 @@ from nanotun.daemon.upstreams import Upstreams, noticesOf
 from nanotun.daemon.vpnwatch import makeVpnWatch
 from nanotun.engine.plugin import ENGINES
 from nanotun.engine.probe import offloadWorks
-from nanotun.engine.tls import NativeTls
 from nanotun.errors import ConfigError, EngineError
 from nanotun.gateway import Gateway, makeGateway
 from nanotun.gateway.dns.contexts import contextsFor
 from nanotun.interfaces import (
     IPacketEngine,
     IPacketEngineFactory,
-    IPart,
     ITunOpener,
-    IUpstream,
-    UpstreamContext,
-    UpstreamSettings,
 )
 from nanotun.linux.conntrack import originalOf
 from nanotun.linux.forwarding import Forwarding
 from nanotun.linux.markedroute import NOWHERE, MarkedRoute
-from nanotun.linux.sources import Sources
 from nanotun.log.service import LoggedService, newDirectory
 from nanotun.log.trouble import TroubleLog
 from nanotun.owners.askers import Askers
@@ -97,20 +89,19 @@ from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.syscalls import LinuxBpf
 from nanotun.policy.dnsnames import namePolicy
 from nanotun.router.crowds import CrowdLog
-from nanotun.router.router import FlowRouter, firstLeaving, firstPending
+from nanotun.router.router import FlowRouter
 from nanotun.routing.monitor import NetworkMonitor
 from nanotun.routing.unrouted import makeAlone, makeLeftovers
 from nanotun.timer import steadyReactor
 from nanotun.tun.device import LinuxTunOpener
 from nanotun.tun.links import NetlinkLinks
 from nanotun.upstream.dial.sockets import MARKED, Sockets
-from nanotun.upstream.make import MadeUpstream, groupOf, makeAll
 
 if TYPE_CHECKING:
     from nanotun.scripting.apart import RemoteScript
     from nanotun.scripting.script import Script
 
-__all__ = ["Options", "makeCellService", "makeService"]
+__all__ = ["Options", "makeService"]
 
 
 class Tunnel(NamedTuple):
@@ -376,95 +367,6 @@ def origins(options: Options) -> Iterator[str]:
             f"Log files are written to {directory}, a new directory{whose}; logDir or --log-dir "
             "names another, and '' none."
         )
-
-
-def makeCellService(
-    options: Options,
-    opener: ITunOpener,
-    leave: Callable[[int], None],
-    known: Mapping[str, str] | None = None,
-    script: Script | RemoteScript | None = None,
-    directAllowed: bool = False,
-    sockets: Sockets = MARKED,
-    more: tuple[IPart, ...] = (),
-) -> IService:
-    """
-    Make the tunnel of C{nanotun run}, whose device is in a network of its own.  To this
-    machine it does nothing: no lock, no routes, no control socket, no reload.
-
-    @param options: parsed.
-    @param leave: has the process end with a status.
-    @param known: what the fields of user names stand for in whatever the command sends.
-    @param script: decides about the command's flows; L{None} for none.
-    @param directAllowed: whether that may send them past the proxy.
-    @param sockets: makes the sockets to the outside.
-    @param more: started last.
-    @raise SystemExit: see L{makeTunnel}.
-    """
-    reactor = steadyReactor()
-    settings = options.settings
-    tunnel = makeTunnel(settings, opener, reactor, True, known, script, directAllowed, sockets)
-    around, engine, gateway, current, router, device, _, standing, system = tunnel
-    root = MultiService()
-    context = UpstreamContext(
-        reactor,
-        min(settings.connectTimeout, CHECK_LIMIT),
-        sockets.openStream,
-        sockets.openDatagram,
-        around.marked.leadsIn,
-        tls=NativeTls(),
-    )
-
-    def together(entry: UpstreamSettings, single: Sequence[IUpstream]) -> IUpstream:
-        # Its trouble is a line of the log already.
-        return groupOf(single, entry.policy, context, settings.proxyCheckInterval, router.trouble)
-
-    asked = makeAll(inDialOrder(upstreamsOf(settings)), context, together)
-    patience = Patience(
-        reactor,
-        lambda: router.carried,
-        partial(firstPending, router),
-        lambda: proxiesOf(settings, asked, firstLeaving(router)),
-        lambda: current.upstreams.toldDown(firstLeaving(router)),
-    )
-
-    watch = NetworkWatch(
-        reactor,
-        partial(NetworkMonitor, reactor),
-        None,
-        partial(waysOut, settings, sockets, inCell=True),
-        router.associations,
-        (gateway.networkMoved, system.networkMoved, current.upstreams.networkMoved),
-        standing,
-        makeSources=lambda: Sources(sockets.openDatagram),
-    )
-    before = (around.marked, system) if script is None else (script, around.marked, system)
-    parts = Parts(device, engine, gateway, router, before, after=(watch, patience, *more))
-    notices = (
-        *options.notices,
-        *current.lists.lists.notices,
-        *current.names.notices,
-        *noticesOf(settings, current.upstreams),
-        *namesInClear(settings),
-    )
-    ending = Ending()
-    loss = DeviceLoss(settings.tunName, ending, leave, routed=False)
-    service = NanotunService(settings, parts, reactor, loss, ending, notices, needsRoot=False)
-    service.setServiceParent(root)
-    current.upstreams.setServiceParent(root)
-    return root
-
-
-def proxiesOf(settings: Settings, made: Mapping[str, MadeUpstream], name: str) -> list[IUpstream]:
-    """
-    Those of an upstream that can be asked whether they answer.
-
-    @param name: may be C{direct}, or empty.
-    """
-    entry = upstreamsOf(settings).get(name)
-    if entry is None:
-        return []
-    return [proxy for proxy, url in zip(made[name].single, entry.proxy, strict=True) if url.host]
 
 
 def engineFactory(stackMode: str) -> IPacketEngineFactory:

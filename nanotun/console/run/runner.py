@@ -24,8 +24,8 @@ from nanotun.cell.passages import CellSide, Passages
 from nanotun.console.run.options import RunOptions
 from nanotun.console.run.scripts import RunScript
 from nanotun.console.run.signals import watchSignals
+from nanotun.daemon.cellservice import makeCellService
 from nanotun.daemon.service import StartFailed
-from nanotun.daemon.tap import makeCellService
 from nanotun.engine.couples import NativeCouples
 from nanotun.errors import NanotunError
 from nanotun.log.file import DailyLogFile

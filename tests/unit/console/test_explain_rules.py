@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +128,8 @@ class ScriptTests(ExplainCase):
     def setUp(self) -> None:
         """Write the script."""
 
-        def guard(nameOf: Callable[[int], str]) -> Guard:
-            return Guard({os.geteuid()}, nameOf=nameOf)
+        def guard(trusted: Collection[int], nameOf: Callable[[int], str]) -> Guard:
+            return Guard({*trusted, os.geteuid()}, nameOf=nameOf)
 
         self.patch(load, "Guard", guard)
         self.clock = Clock()

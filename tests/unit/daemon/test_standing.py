@@ -13,11 +13,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from nanotun.config.options import Options
 from nanotun.config.times import DAY, WEEK, TimeSpan, minutesToEdge, timeSpan
+from nanotun.daemon.cellservice import makeCellService
 from nanotun.daemon.networkwatch import NetworkWatch
 from nanotun.daemon.reload import Live
 from nanotun.daemon.service import NanotunService
 from nanotun.daemon.standing import HORIZON, TOLERANCE, Withdrawals, lead, untilEdge
-from nanotun.daemon.tap import makeCellService, makeService
+from nanotun.daemon.tap import makeService
 from nanotun.linux.markedroute import MarkedRoute
 from nanotun.testing import MemoryTunOpener
 from tests.unit.daemon.test_reload import LiveCase
