@@ -113,9 +113,9 @@ release: build $(VENV)/release
 	@$(BIN)/python tools/release.py check
 	rm -rf dist
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); export SOURCE_DATE_EPOCH; set -e; \
-	    $(MAKE) wheel; $(MAKE) sdist; \
-	    $(MAKE) image WHEEL="$$(echo dist/*_x86_64.whl)"; \
-	    for distro in bookworm trixie noble; do $(MAKE) deb DISTRO=$$distro; done; \
+	    $(MAKE) --no-print-directory wheel; $(MAKE) --no-print-directory sdist; \
+	    $(MAKE) --no-print-directory image WHEEL="$$(echo dist/*_x86_64.whl)"; \
+	    for distro in bookworm trixie noble; do $(MAKE) --no-print-directory deb DISTRO=$$distro; done; \
 	    $(BIN)/python tools/sbom.py dist/*_x86_64.whl dist/*_aarch64.whl
 	@$(BIN)/python tools/release.py sums
 

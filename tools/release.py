@@ -75,8 +75,8 @@ def check(version: str, changelog: str, changed: Sequence[str], tags: Sequence[s
     """
     if changed:
         raise NotReadyError(
-            f"The release would not be what the commit says: {', '.join(sorted(changed)[:5])} "
-            "changed or unknown to git; commit, or build in a fresh clone."
+            "What has changed or is unknown to git would be in the release, and is not in the "
+            f"commit: {', '.join(sorted(changed)[:5])}; commit, or build in a fresh clone."
         )
     date, _ = section(changelog, version)
     versions = [tag for tag in tags if re.match(r"v\d", tag)]
@@ -84,7 +84,7 @@ def check(version: str, changelog: str, changed: Sequence[str], tags: Sequence[s
         return f"nanotun {version}, as a rehearsal: the commit has no tag v{version}"
     if versions != [f"v{version}"]:
         raise NotReadyError(
-            f"The commit has the tag {', '.join(versions)}, and nanotun/__init__.py says "
+            f"The commit is tagged {', '.join(versions)}, and nanotun/__init__.py says "
             f"{version}; remove the tag, or change the version."
         )
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", date):

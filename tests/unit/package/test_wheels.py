@@ -5,6 +5,7 @@ builds themselves are C{make wheel} and C{make test-wheel}.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -140,7 +141,7 @@ class WheelBuildTests(SynchronousTestCase):
             {"PATH": "/bin", "GOFLAGS": "-race", "GOAMD64": "v4", "CGO_LDFLAGS": "-lm"},
         )
         self.patch(wheels, "commitTime", lambda: "1700000000")
-        self.patch(wheels.importlib.util, "find_spec", lambda name: object())
+        self.patch(importlib.util, "find_spec", lambda name: object())
         for machine, name in (("x86_64", "amd64"), ("aarch64", "arm64")):
             self.assertEqual(
                 wheels.environmentFor(machine),
@@ -157,7 +158,7 @@ class WheelBuildTests(SynchronousTestCase):
 
     def test_noZig(self) -> None:
         """Without Zig, the sentence says what brings it."""
-        self.patch(wheels.importlib.util, "find_spec", lambda name: None)
+        self.patch(importlib.util, "find_spec", lambda name: None)
         error = self.assertRaises(RuntimeError, wheels.environmentFor, "x86_64")
         self.assertIn("make wheel", str(error))
 
