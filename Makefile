@@ -27,7 +27,10 @@ export PYTHON PREFIX SYSCONFDIR DESTDIR
 export GOTOOLCHAIN := local
 
 .PHONY: help build run test check lint bench wheel sdist test-wheel install uninstall texts clean \
-    packages test-packages bare image test-image deb test-deb deb-packages
+    packages test-packages bare image test-image image-packages deb test-deb deb-packages test-repeat
+
+# They share .venv.
+.NOTPARALLEL:
 
 help:
 	@echo 'make build   everything into $(VENV), with the native library'
@@ -48,11 +51,12 @@ help:
 	@echo '             makes it twice, installs, upgrades, removes and purges it (root)'
 	@echo 'make texts   what follows from the code: the sample configuration, tables of'
 	@echo '             settings, the manual page and the completions'
-	@echo 'make bare    TARGETS, of themselves "run test", from the last commit in a bare'
-	@echo '             DISTRO: bookworm, trixie (of itself) or noble (root)'
+	@echo 'make bare    TARGETS (by default "run test") of the last commit, in a bare DISTRO:'
+	@echo '             bookworm, trixie (the default) or noble (root)'
 	@echo 'make site    the documentation as a site, in dist/site'
 	@echo 'make release all that a release consists of, in dist/ (root)'
-	@echo 'make workflows   actionlint about .github/workflows'
+	@echo 'make workflows   checks .github/workflows with actionlint'
+	@echo 'make test-repeat make test five times in a row while one core is busy (root)'
 	@echo 'make clean   removes what the build made'
 	@echo 'make test-wheel  the wheels: auditwheel, a second build, arm64 in an emulator'
 
@@ -67,6 +71,13 @@ run: test-packages build
 
 test: test-packages build
 	@$(BIN)/python tools/readable.py $(BIN)/python tools/run_tests.py $(SUITES)
+
+# Something else has one core meanwhile, as on a shared machine.
+test-repeat: test-packages build
+	@taskset -c 0 sh -c 'while :; do :; done' & busy=$$!; trap "kill $$busy" EXIT; \
+	for round in 1 2 3 4 5; do \
+	    echo "--- round $$round"; $(MAKE) --no-print-directory test || exit; \
+	done
 
 check: lint
 	@$(BIN)/python tools/run_tests.py unit
@@ -109,7 +120,7 @@ site: $(VENV)/docs | site-packages
 
 # Each part has the time of the commit, so that whoever makes it again gets the same.
 .PHONY: release workflows
-release: build $(VENV)/release
+release: image-packages build $(VENV)/release
 	@$(BIN)/python tools/release.py check
 	rm -rf dist
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); export SOURCE_DATE_EPOCH; set -e; \
@@ -139,6 +150,9 @@ endif
 
 test-deb:
 	@'$(PYTHON)' tools/deb_roots.py test '$(DISTRO)'
+
+image-packages:
+	@tools/bootstrap.sh image
 
 deb-packages:
 	@tools/bootstrap.sh deb
@@ -195,7 +209,7 @@ $(LIBRARY): $(NETSTACK) | $(VENV)/installed
 # WHEEL=FILE names a wheel that is there already.
 WHEEL ?=
 
-image: $(if $(WHEEL),,wheel)
+image: image-packages $(if $(WHEEL),,wheel)
 	@$(BIN)/python tools/image.py "$(or $(WHEEL),$$(ls -t dist/nanotun-*_$$(uname -m).whl | head -n 1))"
 
 test-image: build

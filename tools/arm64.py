@@ -27,7 +27,7 @@ PYTHON = "3.11"
 EMULATOR = "qemu-aarch64-static"
 
 #: Seconds for Debian's packages to arrive, and for the program to run.
-PATIENCE = 600
+PATIENCE = 1800
 
 
 def unpack(root: Path) -> None:
@@ -39,7 +39,10 @@ def unpack(root: Path) -> None:
     made = root.with_suffix(".tar")
     command = ["mmdebstrap", "--quiet", "--variant=extract", "--architectures=arm64"]
     packages = "--include=python3,ca-certificates"
-    subprocess.run([*command, packages, SUITE, str(made)], check=True, timeout=PATIENCE)
+    # What it leaves if it is killed goes with the rest.
+    scratch = {**os.environ, "TMPDIR": str(root.parent)}
+    command += [packages, SUITE, str(made)]
+    subprocess.run(command, env=scratch, check=True, timeout=PATIENCE)
     root.mkdir()
     # Devices are for root to make, and not needed.
     untar = ["tar", "-x", "--no-same-owner", "--exclude=./dev/*", "-f", str(made)]
@@ -77,6 +80,8 @@ def run(root: Path, target: Path, *arguments: str) -> None:
 
 def main() -> int:
     """Do all of it."""
+    # Root loads no library that others can write.
+    os.umask(0o022)
     for program in (EMULATOR, "mmdebstrap"):
         if shutil.which(program) is None:
             print(

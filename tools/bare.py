@@ -101,6 +101,7 @@ DISTRIBUTIONS = {
 
 #: Runs as process 1 of the root's namespaces; its variables precede it.
 _INSIDE = r"""
+umask 022
 set -eu
 mount --bind "$root" "$root"
 cd "$root"

@@ -6,6 +6,7 @@
 #   tools/bootstrap.sh test     that, and what the demonstration and the
 #                               end-to-end tests run
 #   tools/bootstrap.sh wheel    what the build needs, and what tries the wheels
+#   tools/bootstrap.sh image    what the build needs, and what the image is made with
 #   tools/bootstrap.sh site     what the build needs, and what the site is made with
 #
 # Says nothing when nothing is missing.
@@ -29,10 +30,14 @@ need gcc "${compiler%% *}"
 [ "${1:-build}" != deb ] || need debhelper dh
 
 if [ "${1:-build}" = wheel ]; then
-    want mmdebstrap mmdebstrap
-    want qemu-user-static qemu-aarch64-static
+    need mmdebstrap mmdebstrap
+    need qemu-user-static qemu-aarch64-static
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||
-        wanted="$wanted debian-archive-keyring"
+        needed="$needed debian-archive-keyring"
+fi
+if [ "${1:-build}" = image ]; then
+    need mmdebstrap mmdebstrap
+    need buildah buildah
 fi
 [ "${1:-build}" != site ] || need mandoc mandoc
 

@@ -154,8 +154,9 @@ def build(wheel: Path, machine: str) -> Path:
     when, baseImage = epoch(), os.environ.get("BASE", "")
     base = None if baseImage else makeBase(os.environ.get("SUITE", "bookworm"), when)
     makeSite(wheel, pythonOf(base), machine)
-    for name in ("Containerfile", "nanotun", "nanotun.yaml"):
+    for name, mode in (("Containerfile", 0o644), ("nanotun", 0o755), ("nanotun.yaml", 0o644)):
         shutil.copy(ROOT / "etc" / "container" / name, CONTEXT)
+        (CONTEXT / name).chmod(mode)
     link = CONTEXT / "base.tar"
     link.unlink(missing_ok=True)
     if base is None:
@@ -192,6 +193,8 @@ def main() -> None:
     """Build, and say how large it is."""
     if len(sys.argv) != 2:
         raise SystemExit("Usage: python tools/image.py WHEEL")
+    # Of what is copied and installed; root loads no library that others can write.
+    os.umask(0o022)
     machine = os.uname().machine
     if machine not in MACHINES:
         raise SystemExit(f"There is no image for {machine}, only for {', '.join(MACHINES)}.")

@@ -136,7 +136,7 @@ root, who could change what runs as root; build with: make clean build PYTHON=/u
 
 # Undoes what a crash has left, and opens a kill switch: once nanotun is removed, nobody could.
 undo_all() {
-    if [ -e /run/nanotun/journal.json ]; then
+    if [ -d /run/nanotun ]; then
         "$lib/bin/nanotun" recover --run-dir /run/nanotun || return
     fi
     if [ -e "$config" ] && grep -q '^ *runDir *:' "$config"; then

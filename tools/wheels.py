@@ -14,6 +14,7 @@ the same wheel.
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import os
 import re
@@ -21,6 +22,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -101,11 +103,13 @@ def build(machine: str, output: Path) -> Path:
     @raise subprocess.CalledProcessError: it failed, and pip has printed why.
     """
     # setuptools would put what is left from another machine or version into the wheel.
-    shutil.rmtree(ROOT / "build", ignore_errors=True)
+    for left in (ROOT / "build" / "lib", *(ROOT / "build").glob("bdist.*")):
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory() as scratch:
         pip = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check"]
         options = ["--no-deps", "--no-build-isolation", "-w", scratch]
-        platform = f"-C--build-option=--plat-name={PLATFORM}_{machine}"
+        # Spelt out: the pip of Debian 12 does not know -C.
+        platform = f"--config-settings=--build-option=--plat-name={PLATFORM}_{machine}"
         subprocess.run(
             [*pip, *options, platform, "."], cwd=ROOT, env=environmentFor(machine), check=True
         )
@@ -206,10 +210,34 @@ def again(machine: str) -> None:
     print(f"{wheel.name} is the same again.")
 
 
+def pack(path: Path, when: int) -> None:
+    """
+    Pack an archive again, without what differs between two clones: owners, times, modes and order.
+
+    @param when: the time of all files, in seconds since 1970.
+    """
+
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.mtime, member.uid, member.gid, member.uname, member.gname = when, 0, 0, "", ""
+        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+        member.pax_headers = {}
+        return member
+
+    new = path.with_suffix(".new")
+    with tarfile.open(path) as old, open(new, "wb") as file:
+        with gzip.GzipFile("", "wb", mtime=0, fileobj=file) as packed:
+            with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                for member in sorted(old.getmembers(), key=lambda each: each.name):
+                    content = old.extractfile(member) if member.isfile() else None
+                    archive.addfile(plain(member), content)
+    new.rename(path)
+
+
 def sdist() -> None:
     """
     Pack the source, and print the archive's name and size.
 
+    @raise RuntimeError: there is no time for its files.
     @raise subprocess.CalledProcessError: it failed; setuptools has said why.
     """
     for old in DIST.glob("nanotun-*.tar.gz"):
@@ -220,6 +248,7 @@ def sdist() -> None:
         [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, text=True
     )
     made = DIST / said.splitlines()[-1]
+    pack(made, int(commitTime()))
     print(f"{made.relative_to(ROOT)}: {made.stat().st_size / 1e6:.1f} MB")
 
 

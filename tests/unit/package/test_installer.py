@@ -6,6 +6,7 @@ of nanotun; the tests with the real one are in L{tests.e2e.test_install}.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -28,8 +29,8 @@ class UninstallTests(SynchronousTestCase):
         if os.geteuid() != 0:
             raise SkipTest("the script asks for root")
         self.directory = Path(self.mktemp()).resolve()
+        self.directory.mkdir()
         self.runDir = self.directory / "run"
-        self.runDir.mkdir(parents=True)
         self.script = self.directory / "install.sh"
         self.script.write_text(INSTALLER.read_text().replace("/run/nanotun", str(self.runDir)))
         self.lib = self.directory / "usr/lib/nanotun"
@@ -67,6 +68,7 @@ class UninstallTests(SynchronousTestCase):
 
     def test_closed(self) -> None:
         """What a crash has left is undone first, a closed kill switch too."""
+        self.runDir.mkdir()
         (self.runDir / "journal.json").write_text("{}")
         self.assertIn("nanotun is removed.", self.uninstall())
         self.assertEqual(self.told(), [f"recover --run-dir {self.runDir}"])
@@ -87,11 +89,13 @@ class UninstallTests(SynchronousTestCase):
     def test_notUndone(self) -> None:
         """If it cannot be undone, nothing is removed: nobody could open a kill switch any more."""
         Path(f"{self.nanotun}.fails").touch()
-        for config, journal in (("", True), ("runDir: /srv/run\n", False)):
+        # A daemon from elsewhere that has changed no routes has a lock there, and no journal.
+        for config, files in (("", ["journal.json"]), ("", ["lock"]), ("runDir: /srv/run\n", [])):
             self.config.write_text(config)
-            (self.runDir / "journal.json").unlink(missing_ok=True)
-            if journal:
-                (self.runDir / "journal.json").touch()
+            shutil.rmtree(self.runDir, ignore_errors=True)
+            for name in files:
+                self.runDir.mkdir()
+                (self.runDir / name).touch()
             said = self.uninstall(1)
             self.assertIn("nanotun: it cannot be undone.\nNot everything is undone, so", said)
             self.assertTrue(self.nanotun.exists())

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -128,6 +129,33 @@ class PlatformWheelTests(SynchronousTestCase):
         self.command.write_wheelfile(str(root / "nanotun.dist-info"))
         modes = {p.name: p.stat().st_mode & 0o777 for p in root.rglob("*") if p.is_file()}
         self.assertEqual(modes, {"a.py": 0o644, "lib.so": 0o755, "WHEEL": 0o644})
+
+
+class PackTests(SynchronousTestCase):
+    """L{wheels.pack}."""
+
+    def packed(self, umask: int, time: int) -> bytes:
+        """An archive of two files, as somebody with this umask has made them at this time."""
+        folder = Path(self.mktemp()).resolve()
+        folder.mkdir()
+        for name, mode in (("setup.py", 0o666), ("run.sh", 0o777)):
+            (folder / name).write_text(name)
+            (folder / name).chmod(mode & ~umask)
+            os.utime(folder / name, (time, time))
+        path = folder.with_suffix(".tar.gz")
+        with tarfile.open(path, "w:gz") as archive:
+            archive.add(folder, "nanotun-1")
+        wheels.pack(path, 1700000000)
+        with tarfile.open(path) as archive:
+            modes = {each.name: each.mode for each in archive}
+        self.assertEqual(
+            modes, {"nanotun-1": 0o755, "nanotun-1/run.sh": 0o755, "nanotun-1/setup.py": 0o644}
+        )
+        return path.read_bytes()
+
+    def test_same(self) -> None:
+        """The source is the same, whoever packs it, and whenever."""
+        self.assertEqual(self.packed(0o077, 1), self.packed(0o002, 1600000000))
 
 
 class WheelBuildTests(SynchronousTestCase):
