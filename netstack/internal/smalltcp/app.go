@@ -161,13 +161,15 @@ func (c *Conn) Unread() int {
 	return c.unread.size
 }
 
-// Abort implements carry.App. An app whose handshake is not over hears nothing.
+// Abort implements carry.App. An app whose handshake is not over hears nothing before it
+// completes that.
 func (c *Conn) Abort() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.over():
 	case c.EndpointState() == tcp.StateSynRecv:
+		c.givenUp = true
 		c.fail(&tcpip.ErrAborted{})
 	default:
 		c.reset(&tcpip.ErrAborted{})

@@ -91,6 +91,7 @@ type Conn struct {
 	recovering   bool   // until recoverUntil is acknowledged
 	recoverUntil uint32 // see loss
 	closed       bool   // nobody reads any more
+	givenUp      bool   // during the handshake
 
 	timing timing
 }

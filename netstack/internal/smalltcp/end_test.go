@@ -102,6 +102,44 @@ func TestEndBehindData(t *testing.T) {
 	a.state(tcp.StateFinWait2)
 }
 
+// An end before the app has completed the handshake comes after it, behind what was written.
+func TestEndDuringHandshake(t *testing.T) {
+	for _, data := range []string{"", "data"} {
+		a := newApp(t, false)
+		a.ack = a.one("a SYN-ACK").SequenceNumber() + 1
+		if data != "" {
+			a.write([]byte(data))
+		}
+		a.conn.Shutdown(tcpip.ShutdownWrite)
+		a.nothing()
+		a.state(tcp.StateSynRecv)
+		a.send(ack, nil)
+		a.state(tcp.StateFinWait1)
+		all := a.got()
+		if data != "" && string(all[0].Payload()) != data || all[len(all)-1].Flags() != fin {
+			t.Fatal(all)
+		}
+		a.ack += uint32(len(data)) + 1
+		a.send(ack, nil)
+		a.state(tcp.StateFinWait2)
+	}
+}
+
+// An app that completes a handshake which was given up in the very moment hears of that.
+func TestAbortDuringHandshake(t *testing.T) {
+	a := newApp(t, false)
+	a.ack = a.one("a SYN-ACK").SequenceNumber() + 1
+	a.conn.Abort()
+	a.conn.Close()
+	a.nothing()
+	a.send(ack, nil)
+	if s := a.one("a reset"); s.Flags() != header.TCPFlagRst || s.SequenceNumber() != a.ack {
+		t.Error(s.Flags(), s.SequenceNumber())
+	}
+	a.send(header.TCPFlagRst|ack, nil)
+	a.nothing()
+}
+
 // Data that nobody will read is answered with a reset.
 func TestDataAfterClose(t *testing.T) {
 	a := connect(t, false)

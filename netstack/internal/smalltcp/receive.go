@@ -70,6 +70,10 @@ func (c *Conn) handle(t header.TCP, payload []byte) {
 	seq, ack := t.SequenceNumber(), t.AckNumber()
 	switch {
 	case c.over():
+		if c.givenUp && flags.Contains(header.TCPFlagAck) && !flags.Contains(header.TCPFlagRst) {
+			// The app has just completed the handshake: nobody else would answer this segment.
+			c.send(header.TCPFlagRst, ack, nil)
+		}
 		return
 	case flags.Contains(header.TCPFlagRst):
 		c.handleReset(seq)
@@ -157,6 +161,9 @@ func (c *Conn) accept(t header.TCP) bool {
 	c.windowSeq, c.windowAck = t.SequenceNumber(), c.next
 	c.setWindow(t)
 	c.setState(tcp.StateEstablished)
+	if c.ending {
+		c.setState(tcp.StateFinWait1)
+	}
 	c.timing.progress = true
 	c.queue.Notify(waiter.WritableEvents)
 	return true

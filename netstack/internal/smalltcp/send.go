@@ -162,9 +162,12 @@ func (c *Conn) shut() {
 		return
 	}
 	c.ending = true
-	if c.EndpointState() == tcp.StateCloseWait {
+	switch c.EndpointState() {
+	case tcp.StateSynRecv:
+		return // the FIN comes after the handshake
+	case tcp.StateCloseWait:
 		c.setState(tcp.StateLastAck)
-	} else {
+	default:
 		c.setState(tcp.StateFinWait1)
 	}
 	c.push()
