@@ -4,7 +4,8 @@ What is set on the machine, and how it is made to match the plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 from twisted.logger import Logger
 
@@ -93,16 +94,22 @@ class Reconciler:
         self.applied.adopt([*reversed(found), *([] if replaced else switches)])
         return bool(switches) or any(_isKillSwitch(change.rule) for change in found)
 
-    def askAsBefore(self) -> None:
+    @contextlib.contextmanager
+    def askingAsBefore(self) -> Iterator[None]:
         """
         Let this machine look up the proxies' names as before, if a killed daemon has left its relay
-        as the only server: that answers only once we have started.
+        as the only server: that answers only once we have started.  Afterwards it is the only one
+        again, because this start may fail and leave the kill switch closed.
         """
-        if all(map(isAddress, self._exceptions.hosts)):
-            return
-        for change in self.applied.made:
-            if isinstance(change, ResolvConfFile):
-                change.undo()
+        names = not all(map(isAddress, self._exceptions.hosts))
+        files = [each for each in self.applied.made if names and isinstance(each, ResolvConfFile)]
+        for file in files:
+            file.undo()
+        try:
+            yield
+        finally:
+            for file in files:
+                file.apply()
 
     def reconcile(self, starting: bool, mayKillSwitch: bool) -> int:
         """

@@ -90,8 +90,8 @@ class Routes:
         keeps = self._reconciler.load()
         try:
             keeps = self._reconciler.adopt(not self._confirmation.seconds) or keeps
-            self._reconciler.askAsBefore()
-            self._exceptions.readNow()
+            with self._reconciler.askingAsBefore():
+                self._exceptions.readNow()
             # Before the first plan, so that no change is missed.
             self._monitor.start()
             self._watch.start()
