@@ -64,7 +64,7 @@ CONFIRM_LIMIT = 3600
 PATH_ADVICE = "check the path after --config"
 DEFAULT_ADVICE = "try it with sudo, or give --config FILE or --proxy URL"
 
-#: Variables that are not of a setting: the second is the init script's.
+#: Variables that are not of a setting: the last is the init script's.
 OTHER_VARIABLES = (PASSWORD_VARIABLE, *FILE_VARIABLES.values(), "NANOTUN_DEFAULTS")
 
 

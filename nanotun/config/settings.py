@@ -84,6 +84,7 @@ def strayVariables(environment: Mapping[str, str], others: Collection[str]) -> t
     @param others: the names of variables that mean something else to nanotun.
     @return: at most one sentence for the user.  It shows no value: that may be a password.
     """
+    meant = {*others, *(key.variable for key in KEYS.values())}
     known = {_plain(name): name for name in others}
     for key in KEYS.values():
         known[_plain(key.flag)] = key.variable
@@ -91,7 +92,7 @@ def strayVariables(environment: Mapping[str, str], others: Collection[str]) -> t
         known[_plain(key.variable)] = key.variable
     found = []
     for name in sorted(environment):
-        if not name.upper().startswith("NANOTUN_") or name in known.values():
+        if not name.upper().startswith("NANOTUN_") or name in meant:
             continue
         near = difflib.get_close_matches(_plain(name), known, n=1, cutoff=0.8)
         hint = f" (did you mean {known[near[0]]}?)" if near else ""

@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from nanotun import __version__
 from nanotun.config.file import Given
 from nanotun.config.keys import KEYS
-from nanotun.config.options import FILE_LIMIT, Options, readFile
+from nanotun.config.options import FILE_LIMIT, OTHER_VARIABLES, Options, readFile
+from nanotun.config.settings import strayVariables
 from nanotun.errors import ConfigError
 
 
@@ -280,6 +281,11 @@ class EnvironmentTests(FileCase):
         path = self.write("proxy: a:hunter2@h", 0o644)
         options = self.read("-c", path, NANOTUN_PROXY="socks5://a:own@h")
         self.assertEqual((options.settings.proxy[0].password, options.notices), ("own", ()))
+
+    def test_meant(self) -> None:
+        """No variable that means something to nanotun is taken for a stray one."""
+        names = {*OTHER_VARIABLES, *(key.variable for key in KEYS.values())}
+        self.assertEqual(strayVariables(dict.fromkeys(names, "x"), OTHER_VARIABLES), ())
 
     def test_stray(self) -> None:
         """A variable that belongs to no setting is named, with the likely meaning."""

@@ -55,6 +55,7 @@ class SecretFilesTests(SynchronousTestCase):
         """So can the password of a proxy whose URL has none, with blanks that are part of it."""
         options = self.read(PROXY="ann@h", PROXY_PASSWORD_FILE=self.write(" x\n"))
         self.assertEqual(options.settings.proxy[0].password, " x")
+        self.assertEqual(options.notices, ())
 
     def test_flag(self) -> None:
         """A flag wins over the file."""
