@@ -6,6 +6,7 @@ A restarted container has a new network namespace, and a journal in files that a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
@@ -18,6 +19,9 @@ _BOOT = "/proc/sys/kernel/random/boot_id"
 
 #: Since Linux 5.14: a number that no other network namespace of this boot has had (socket(7)).
 _SO_NETNS_COOKIE = 71
+
+#: In the place of a network namespace's name.
+_UNKNOWN = "?"
 
 
 class NetworkPlace(NamedTuple):
@@ -61,6 +65,9 @@ def isGone(place: NetworkPlace, here: NetworkPlace, root: str = "") -> bool:
     Whether another network namespace of this boot does not exist any more, as far as can be seen
     from here: nobody is in it, holds it open or has it mounted.
 
+    A process that may not be looked into (ptrace(2)) is taken to be in it, unless it is in ours, as
+    the first one of a container is.  What such a process holds open is not seen.
+
     @param root: prefix of every path, for tests.
     """
     if place.namespace == here.namespace:
@@ -69,7 +76,7 @@ def isGone(place: NetworkPlace, here: NetworkPlace, root: str = "") -> bool:
     name = f"net:[{place.namespace}]"
     if name in _mounted(root):
         return False
-    return not any(name in names for names in _used(root))
+    return not any(each in (name, _UNKNOWN) for each in _used(root))
 
 
 def _mounted(root: str) -> set[str]:
@@ -82,16 +89,47 @@ def _mounted(root: str) -> set[str]:
         return set()
 
 
-def _used(root: str) -> Iterator[set[str]]:
-    """For each process, the network namespaces of its threads and its descriptors."""
+def _used(root: str) -> Iterator[str]:
+    """
+    The network namespaces that threads are in, and everything that processes hold open.
+
+    L{_UNKNOWN} is among them for a thread that is elsewhere, and may not be looked into.
+    """
     for pid in filter(re.compile("[0-9]+").fullmatch, os.listdir(f"{root}/proc")):
-        for folder in ("task", "fd"):
-            found = set()
-            try:
-                for each in os.listdir(f"{root}/proc/{pid}/{folder}"):
-                    link = f"{each}/ns/net" if folder == "task" else each
-                    found.add(os.readlink(f"{root}/proc/{pid}/{folder}/{link}"))
-            except OSError:
-                # It has ended, or is not to be seen.
-                pass
-            yield found
+        process = f"{root}/proc/{pid}"
+        yield _namespaceOf(process, root)
+        for thread in _listed(f"{process}/task"):
+            yield _namespaceOf(f"{process}/task/{thread}", root)
+        for fd in _listed(f"{process}/fd"):
+            # It has been closed, or is not to be seen.
+            with contextlib.suppress(OSError):
+                yield os.readlink(f"{process}/fd/{fd}")
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        # The process has ended, or is not to be seen.
+        return []
+
+
+def _namespaceOf(thread: str, root: str) -> str:
+    """
+    The network namespace of a thread.
+
+    @param thread: its folder.
+    @return: empty if it has ended, or may not be looked into and is in ours.
+    """
+    try:
+        try:
+            return os.readlink(f"{thread}/ns/net")
+        except PermissionError:
+            # This file, which everybody may look at, is another one in each network namespace.
+            theirs = os.stat(f"{thread}/net/dev")
+            ours = os.stat(f"{root}/proc/thread-self/net/dev")
+            return "" if os.path.samestat(theirs, ours) else _UNKNOWN
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    except OSError:
+        return _UNKNOWN

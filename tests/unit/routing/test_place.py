@@ -5,14 +5,40 @@ Tests for L{nanotun.routing.place}.
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from nanotun.routing.place import NetworkPlace, currentPlace, isGone
 
 HERE = NetworkPlace("boot", 7, 100)
 THERE = NetworkPlace("boot", 8, 101)
+
+#: Prints whether the namespace with a number is gone.
+ASK = """
+import sys
+from nanotun.daemon.privileges import LinuxKernel, Privileges
+from nanotun.routing.place import currentPlace, isGone
+Privileges(frozenset({"NET_ADMIN", "NET_RAW"}), LinuxKernel()).start()
+here = currentPlace()
+print(isGone(here._replace(namespace=int(sys.argv[1]), cookie=1), here))
+"""
+
+#: The first process of a container: asks about a namespace that C{cat} is in, and once it has left.
+PROGRAM = f"""
+import os, sys
+from subprocess import PIPE, Popen, run
+cat = Popen(["unshare", "--net", "sh", "-c", "echo; exec cat"], stdin=PIPE, stdout=PIPE)
+cat.stdout.readline()
+number = os.stat(f"/proc/{{cat.pid}}/ns/net").st_ino
+ask = [sys.executable, "-c", {ASK!r}, str(number)]
+run(ask, check=True)
+cat.communicate()
+run(ask, check=True)
+"""
 
 
 class PlaceTests(SynchronousTestCase):
@@ -72,3 +98,52 @@ class PlaceTests(SynchronousTestCase):
             self.process.joinpath(path).symlink_to("net:[8]")
             self.assertFalse(self.gone())
             self.process.joinpath(path).unlink()
+
+    def test_closed(self) -> None:
+        """A thread that has ended, or a descriptor that is closed, hides none of the others."""
+        listed = os.listdir
+        self.patch(os, "listdir", lambda path: sorted(listed(path)))
+        self.process.joinpath("task", "11").mkdir()
+        self.process.joinpath("fd", "2").touch()
+        self.test_used()
+
+    def test_notToBeSeen(self) -> None:
+        """
+        A process that may not be looked into may be in it, unless it is in ours or has ended.
+        """
+        real, hidden = os.readlink, str(self.process)
+
+        def readlink(path: str) -> str:
+            if path.startswith(hidden):
+                raise PermissionError(13, os.strerror(13))
+            return real(path)
+
+        self.patch(os, "readlink", readlink)
+        ours = self.root / "proc" / "thread-self" / "net" / "dev"
+        ours.parent.mkdir(parents=True)
+        ours.touch()
+        self.assertTrue(self.gone())
+        for each in (self.process, self.process / "task" / "12"):
+            theirs = each / "net" / "dev"
+            theirs.parent.mkdir()
+            theirs.touch()
+            self.assertFalse(self.gone())
+            theirs.unlink()
+            theirs.hardlink_to(ours)
+            self.assertTrue(self.gone())
+
+    def test_real(self) -> None:
+        """
+        With the capabilities of a daemon without routes, a namespace that somebody else is in is
+        there; it is gone after that, though the first process may not be looked into.
+        """
+        if os.geteuid() or not shutil.which("unshare"):
+            raise SkipTest("only root may make a network namespace, with unshare(1)")
+        ran = subprocess.run(
+            ["unshare", "--net", "--pid", "--fork", "--mount-proc", sys.executable, "-c", PROGRAM],
+            capture_output=True,
+            text=True,
+        )
+        if ran.stderr.startswith("unshare"):
+            raise SkipTest(f"no network namespace here: {ran.stderr}")
+        self.assertEqual((ran.stdout.split(), ran.stderr), (["False", "True"], ""))
