@@ -23,6 +23,11 @@ FILE_VARIABLES = {
 }
 
 
+def secretPaths(environment: Mapping[str, str]) -> list[str]:
+    """The files that variables name."""
+    return [path for name in FILE_VARIABLES.values() if (path := environment.get(name))]
+
+
 def fileSentence(quote: str = "") -> str:
     """
     The sentence of the help and of documents about these variables.

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from nanotun.config.secretfiles import secretPaths
 from nanotun.config.settings import Settings
 from nanotun.daemon.files import hasForeign, pathsOf
 from nanotun.interfaces import IPart
@@ -218,5 +219,8 @@ def makePrivileges(
     @param owners: see L{needed}.
     @param leftovers: likewise.
     """
-    foreign = hasForeign(*pathsOf(settings, twistd, config or None))
+    read, written = pathsOf(settings, twistd, config or None)
+    # A reload reads these again.
+    read.update(secretPaths(os.environ))
+    foreign = hasForeign(read, written)
     return Privileges(needed(settings, owners, foreign, leftovers), LinuxKernel())

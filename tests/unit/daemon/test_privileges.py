@@ -16,7 +16,8 @@ from zope.interface.verify import verifyObject
 
 from nanotun.config.keys import KEYS
 from nanotun.config.settings import flagValue, makeSettings
-from nanotun.daemon.privileges import CAPABILITIES, Privileges, needed
+from nanotun.daemon import privileges as module
+from nanotun.daemon.privileges import CAPABILITIES, Privileges, makePrivileges, needed
 from nanotun.flow import Endpoint
 from nanotun.interfaces import IPart
 from nanotun.log.format import formatText
@@ -85,6 +86,18 @@ class NeededTests(SynchronousTestCase):
         ):
             self.assertEqual(needed(settings, owners, foreign), expected | {"NET_ADMIN"})
         self.assertEqual(needed(SETTINGS, False, False, True), {"NET_ADMIN", "NET_RAW"})
+
+    def test_secret(self) -> None:
+        """A secret file that is another user's alone can be read again at a reload."""
+        self.patch(module, "hasForeign", lambda read, written: "/run/secrets/proxy" in read)
+        dropped = frozenset({"DAC_OVERRIDE"})
+        for environment, kept in (
+            ({}, False),
+            ({"NANOTUN_PROXY_FILE": "/run/secrets/proxy"}, True),
+        ):
+            self.patch(os, "environ", environment)
+            privileges = makePrivileges(SETTINGS, {}, "", False, False)
+            self.assertEqual(not privileges.lacking(dropped), kept)
 
     def test_numbers(self) -> None:
         """The numbers are those of the kernel's header."""
