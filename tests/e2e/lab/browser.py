@@ -20,6 +20,9 @@ PORT = 9515
 #: Seconds for one command; the first one starts Chromium.
 COMMAND_SECONDS = 60.0
 
+#: On a busy machine a Chromium that starts hangs now and then.
+ATTEMPTS = 3
+
 #: Seconds for what a page does by itself.
 SOON = 60.0
 
@@ -52,8 +55,20 @@ class Browser:
         @raise LabError: it does not start.
         """
         self._namespace = namespace
+        self._path = ""
         argv = ["chromedriver", f"--port={PORT}", "--allowed-ips=127.0.0.1"]
-        self._server = Server(namespace, argv, PORT, directory / "chromedriver.log")
+        for attempt in range(ATTEMPTS):
+            log = directory / f"chromedriver-{attempt}.log"
+            self._server = Server(namespace, argv, PORT, log)
+            try:
+                self._begin(directory / f"chromium-{attempt}", width)
+                return
+            except (LabError, OSError):
+                self.stop()
+                if attempt == ATTEMPTS - 1:
+                    raise
+
+    def _begin(self, directory: Path, width: int) -> None:
         options = {
             "args": [
                 "--headless=new",
@@ -67,16 +82,11 @@ class Browser:
                 # So that it makes no flows of its own.
                 "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
                 f"--window-size={width},800",
-                f"--user-data-dir={directory / 'chromium'}",
+                f"--user-data-dir={directory}",
             ]
         }
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        self._path = ""
-        try:
-            made = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
-        except BaseException:
-            self.stop()
-            raise
+        made = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         self._path = f"/session/{made['sessionId']}"
 
     def stop(self) -> None:
