@@ -19,8 +19,16 @@ NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 SIGNAL_BASE = 128
 
-#: Variables that may hold the proxy's password, which the command must not see.
-HIDDEN = ("NANOTUN_PROXY", "NANOTUN_PROXY_PASSWORD")
+#: Variables that may hold a proxy's password, or name a file with it, which the command must not
+#: see: all of L{nanotun.config.secretfiles.FILE_VARIABLES}, which the helper need not import.
+HIDDEN = (
+    "NANOTUN_PROXY",
+    "NANOTUN_PROXY_FILE",
+    "NANOTUN_PROXY_PASSWORD",
+    "NANOTUN_PROXY_PASSWORD_FILE",
+    "NANOTUN_UPSTREAMS",
+    "NANOTUN_UPSTREAMS_FILE",
+)
 
 #: Variables that would send the command to a proxy by itself, whatever the case of their names.
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

@@ -21,6 +21,7 @@ from nanotun.cell.command import (
 )
 from nanotun.cell.leftovers import GRACE, ROUNDS, Resident, endAll, namespaceOf, residents
 from nanotun.cell.users import findUser
+from nanotun.config.secretfiles import FILE_VARIABLES
 from nanotun.errors import ConfigError
 
 
@@ -44,7 +45,8 @@ class VisibleTests(SynchronousTestCase):
         self.assertEqual(visible(given, keepProxies=True), given)
 
     def test_hidden(self) -> None:
-        """nanotun's own password is never there."""
+        """nanotun's own passwords are never there, nor the names of files with them."""
+        self.assertEqual(set(HIDDEN), {*FILE_VARIABLES, *FILE_VARIABLES.values()})
         for keep in (False, True):
             self.assertEqual(visible({**dict.fromkeys(HIDDEN, "x"), "A": "1"}, keep), {"A": "1"})
 
