@@ -21,6 +21,7 @@ from nanotun.config.keys import KEYS
 from nanotun.config.notices import systemThroughProxy
 from nanotun.config.options import Options, helpOf
 from nanotun.config.rulecheck import neverMatch, neverUsed
+from nanotun.config.secretfiles import FILE_VARIABLES
 from nanotun.config.upstreams import allProxies, withFields
 from nanotun.console.run.openings import NO_PROXY, allProxy, directOf, openings, openLine
 from nanotun.console.run.ports import checkApart, hostPort, openedBy, published
@@ -31,6 +32,9 @@ from nanotun.upstream.scheme import sendsNamesWith
 
 #: The daemon's options that are an error here.
 REFUSED = (*(key.flag for key in KEYS.values() if key.run.refused), "confirm")
+
+_PROXY = KEYS["proxy"].variable
+_PROXY_VARIABLES = (_PROXY, FILE_VARIABLES[_PROXY])
 
 
 def _shown() -> dict[str, str]:
@@ -221,7 +225,7 @@ class RunOptions(Options):
         if (
             self["proxy"] is None
             and self["config"] is None
-            and not environment.get(KEYS["proxy"].variable)
+            and not any(environment.get(each) for each in _PROXY_VARIABLES)
             and allProxy(environment) is None
         ):
             raise ConfigError(NO_PROXY)

@@ -368,6 +368,7 @@ class AllProxyTests(RunOptionsCase):
         for parsed, host in (
             (self.closed(**variables), "proxy.example"),
             (self.parse(**variables, NANOTUN_PROXY="socks5://own.example"), "own.example"),
+            (self.parse(NANOTUN_PROXY_FILE=self.write("secret.example")), "secret.example"),
             (
                 self.parse("--config", self.write("proxy: file.example"), **variables),
                 "file.example",
