@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import resource
 import socket
 import struct
 from collections.abc import Callable, Iterable
@@ -44,6 +45,10 @@ ACCEPTS = 32
 
 #: Connections at a time.  Each has two file descriptors, and no buffer while it is idle.
 COUPLES_LIMIT = 8192
+
+#: Of the descriptors that this process may have, a part for each connection: half of them are left
+#: for the tunnel.
+DESCRIPTOR_PART = 4
 
 #: Sockets of the cell that wait for connections, or are asked for: enough that a crowd need not
 #: wait for each of them, and few enough that all messages fit the channel.
@@ -154,11 +159,18 @@ class CellSide:
         """See L{Side.giveBack}."""
         self._stock.append(sock)
 
-    def arrived(self, message: dict[str, Any], fd: int | None) -> None:
-        """Take what the helper has sent after C{take} had asked for it."""
+    def arrived(self, message: dict[str, Any], fd: int | None) -> bool:
+        """
+        Take what the helper has sent after C{take} had asked for it.
+
+        @return: whether that is a socket.  There is none without descriptors, here or there.
+        """
         self._asked -= 1
-        with contextlib.suppress(OSError):  # It is asked for again.
+        try:
             self._stock.append(ports.taken(message, fd))
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close what waits."""
@@ -335,7 +347,7 @@ class Passage:
                 host for host in LOOPBACKS if isListening(self._asking, host, self._port.exit)
             ]
         for door in self.doors:
-            door.set(bool(self._hosts) and self._couples.count() < COUPLES_LIMIT)
+            door.set(bool(self._hosts) and self._couples.count() < _limit())
 
     def _join(self, connection: socket.socket, other: socket.socket) -> None:
         for host in self._hosts:
@@ -351,6 +363,11 @@ class Passage:
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         connection.close()
+
+
+def _limit() -> int:
+    # The native library raises it to what is allowed.
+    return min(COUPLES_LIMIT, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // DESCRIPTOR_PART)
 
 
 def _refused(port: Port, host: str, error: OSError) -> str:
@@ -423,7 +440,9 @@ class Passages:
 
     def arrived(self, message: dict[str, Any], fd: int | None) -> None:
         """Take a socket that the helper has made."""
-        self._cell.arrived(message, fd)
+        if not self._cell.arrived(message, fd):
+            # The next look asks again; to do so at once could go on and on.
+            return
         for passage in self._passages:
             for door in passage.doors:
                 door.goOn()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from typing import Any
 
@@ -217,6 +218,32 @@ class PassagesTests(SynchronousTestCase):
         self.assertEqual(self.clock.readers, [door])
         self.read()
         self.assertEqual(self.couples.count(), 1)
+
+    def test_notMade(self) -> None:
+        """Without descriptors for a socket of the cell's, the next look asks again, not before."""
+        self.start()
+        self.listen()
+        self.connect()
+        (door,) = self.clock.readers
+        self.read()
+        for _ in range(STOCK // 2):
+            self.passages.arrived({"made": errno.EMFILE}, None)
+            # The kernel drops what this process has no descriptor for.
+            self.passages.arrived({"made": 0}, None)
+        self.assertEqual(self.clock.readers, [])
+        self.clock.advance(LOOK_PAUSE)
+        self.assertEqual(self.clock.readers, [door])
+
+    def test_fewDescriptors(self) -> None:
+        """Half of the descriptors that this process may have are left for the tunnel."""
+        self.patch(resource, "getrlimit", lambda kind: (8, 8))
+        self.start(isInward=False)
+        self.listen()
+        for _ in range(2):
+            self.connect()
+            self.read()
+            self.clock.advance(LOOK_PAUSE)
+        self.assertRaises(ConnectionRefusedError, self.connect)
 
     def test_addresses(self) -> None:
         """The machine may lack all addresses but the first."""
