@@ -15,6 +15,7 @@ import resource
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from nanotun.cell.channel import Channel, ChannelClosed
@@ -70,6 +71,7 @@ class Helper:
         # The native library raises this limit for itself, and children would inherit that.
         self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._wakeup, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._repairTime = 0.0
         signal.signal(signal.SIGCHLD, _ignore)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
@@ -139,7 +141,8 @@ class Helper:
 
     def _waitForNews(self, command: subprocess.Popen[bytes]) -> None:
         channel = self._channel.fileno()
-        ready, _, _ = select.select([channel, self._wakeup], [], [], REPAIR_INTERVAL)
+        left = max(0.0, self._repairTime - time.monotonic())
+        ready, _, _ = select.select([channel, self._wakeup], [], [], left)
         if self._wakeup in ready:
             os.read(self._wakeup, 4096)
             self._stopAlong(command.pid)
@@ -148,7 +151,9 @@ class Helper:
             if not self._makers.answer(message):
                 # Popen sends nothing to a process that it has already waited for.
                 command.send_signal(message["signal"])
-        if not ready:
+        # Also while there is always something else to do.
+        if time.monotonic() >= self._repairTime:
+            self._repairTime = time.monotonic() + REPAIR_INTERVAL
             # If it fails now, it is tried again in a second.
             with contextlib.suppress(NanotunError, OSError, subprocess.TimeoutExpired):
                 self._mounts.repair()

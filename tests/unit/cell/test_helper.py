@@ -20,6 +20,7 @@ from nanotun.cell.command import HIDDEN, SIGNALS, startCommand
 from nanotun.cell.helper import Helper
 from nanotun.cell.launch import BOOT, Cell
 from nanotun.cell.leftovers import Resident
+from nanotun.cell.ports import ASKING
 from nanotun.cell.refusals import Refusals
 from nanotun.errors import DeviceError, NanotunError, RoutingError
 from nanotun.testing import MemoryTunOpener
@@ -141,6 +142,17 @@ class HelperTests(SynchronousTestCase):
         self.channel.send(signal=signal.SIGTERM)
         self.assertEqual(self.receive()["ended"], 128 + signal.SIGTERM)
         ended()
+
+    def test_busy(self) -> None:
+        """Replaced files are mounted again while nanotun asks for sockets all the time."""
+        for _ in range(2):
+            self.channel.send(make=[ASKING])
+        self.helper._waitForNews(cast(Any, None))
+        self.helper._repairTime += 3600
+        self.helper._waitForNews(cast(Any, None))
+        self.assertEqual(self.mounts.repairs, 1)
+        for _ in range(2):
+            self.assertEqual(self.receive(), {"made": 0})
 
     def test_failures(self) -> None:
         """A failed mount is reported."""
