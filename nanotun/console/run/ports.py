@@ -68,10 +68,12 @@ def _wrong(flag: str, text: str, right: str) -> ConfigError:
 
 def checkApart(wanted: Iterable[Port]) -> None:
     """
-    See that no address is listened at twice.
+    See that no address is listened at twice, and that no port leads to another one's entry: that
+    would be no listener of COMMAND's, and a circle could hold itself open.
 
-    @raise ConfigError: one is.
+    @raise ConfigError: one is, or does.
     """
+    wanted = tuple(wanted)
     seen: dict[tuple[str, int, bool], Port] = {}
     for port in wanted:
         for host in port.hosts:
@@ -81,6 +83,14 @@ def checkApart(wanted: Iterable[Port]) -> None:
                     f"{port.option} and {other.option} are about the same port "
                     f"{port.entry}; leave one out."
                 )
+    taken = {port.entry: port for port in wanted if not port.isInward}
+    for port in wanted:
+        if port.isInward and port.exit in taken:
+            raise ConfigError(
+                f"{port.option} leads to port {port.exit} of COMMAND's network, which "
+                f"{taken[port.exit].option} takes; choose another one there, as in {HOST_PORT} "
+                f"PORT:{taken[port.exit].exit}."
+            )
 
 
 def openedBy(wanted: Iterable[Port]) -> Iterator[str]:

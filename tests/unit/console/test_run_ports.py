@@ -58,7 +58,8 @@ class ReadTests(SynchronousTestCase):
 
     def test_apart(self) -> None:
         """No address is taken twice; the two networks have ports of their own."""
-        checkApart([published("3000"), hostPort("3000"), published("192.0.2.1:3000")])
+        checkApart([published("3000"), hostPort("80:3000"), published("192.0.2.1:3000")])
+        checkApart([published("5432:3000"), hostPort("5432")])
         wanted = [published("80:3000"), published("127.0.0.1:80:3001")]
         error = self.assertRaises(ConfigError, checkApart, wanted)
         self.assertEqual(
@@ -66,6 +67,21 @@ class ReadTests(SynchronousTestCase):
             "--publish 127.0.0.1:80:3001 and --publish 80:3000 are about the same port 80; leave "
             "one out.",
         )
+
+    def test_circle(self) -> None:
+        """No port leads to one that the other option takes, from where it might lead back."""
+        for ports, published_, taker in (
+            ([published("3000"), hostPort("3000")], "3000", "3000"),
+            ([hostPort("80:3000"), published("8080:80")], "8080:80", "80:3000"),
+        ):
+            error = self.assertRaises(ConfigError, checkApart, ports)
+            exit = published_.split(":")[-1]
+            self.assertEqual(
+                str(error),
+                f"--publish {published_} leads to port {exit} of COMMAND's network, which "
+                f"--host-port {taker} takes; choose another one there, as in --host-port "
+                "PORT:3000.",
+            )
 
     def test_opened(self) -> None:
         """What is open is told with the option that opens it."""
