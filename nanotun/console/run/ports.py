@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
 
 from nanotun.addresses import isAddress
 from nanotun.cell.passages import LOOPBACKS, Port
@@ -34,7 +35,8 @@ def published(text: str) -> Port:
     host = (found["host"] or "").strip("[]") if found else ""
     if found is None or (found["host"] and not isAddress(host)):
         raise _wrong(PUBLISH, text, "[ADDRESS:][PORT:]PORT, as 3000 or 127.0.0.1:8080:3000")
-    return _port(PUBLISH, text, (host,) if host else LOOPBACKS, found, True)
+    hosts = (str(ip_address(host)),) if host else LOOPBACKS
+    return _port(PUBLISH, text, hosts, found, True)
 
 
 def hostPort(text: str) -> Port:
@@ -74,11 +76,9 @@ def checkApart(wanted: Iterable[Port]) -> None:
     @raise ConfigError: one is, or does.
     """
     wanted = tuple(wanted)
-    seen: dict[tuple[str, int, bool], Port] = {}
-    for port in wanted:
-        for host in port.hosts:
-            other = seen.setdefault((host, port.entry, port.isInward), port)
-            if other is not port:
+    for number, port in enumerate(wanted):
+        for other in wanted[:number]:
+            if _overlap(port, other):
                 raise ConfigError(
                     f"{port.option} and {other.option} are about the same port "
                     f"{port.entry}; leave one out."
@@ -91,6 +91,22 @@ def checkApart(wanted: Iterable[Port]) -> None:
                 f"{taken[port.exit].option} takes; choose another one there, as in {HOST_PORT} "
                 f"PORT:{taken[port.exit].exit}."
             )
+
+
+def _overlap(one: Port, other: Port) -> bool:
+    """Whether both listen at the same address."""
+    if (one.entry, one.isInward) != (other.entry, other.isInward):
+        return False
+    return any(
+        host == another or _holds(host, another) or _holds(another, host)
+        for host in one.hosts
+        for another in other.hosts
+    )
+
+
+def _holds(every: str, host: str) -> bool:
+    """Whether an address stands for every one, as another is; :: is for both families."""
+    return every == "::" or (every == "0.0.0.0" and ":" not in host)
 
 
 def openedBy(wanted: Iterable[Port]) -> Iterator[str]:

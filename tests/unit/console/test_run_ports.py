@@ -21,6 +21,7 @@ class ReadTests(SynchronousTestCase):
             ("192.0.2.1:3000", ("192.0.2.1",), 3000),
             ("0.0.0.0:8080:3000", ("0.0.0.0",), 8080),
             ("[::]:8080:3000", ("::",), 8080),
+            ("[0::0]:8080:3000", ("::",), 8080),
         ):
             expected = Port(f"--publish {text}", hosts, entry, 3000, True)
             self.assertEqual(published(text), expected)
@@ -67,6 +68,21 @@ class ReadTests(SynchronousTestCase):
             "--publish 127.0.0.1:80:3001 and --publish 80:3000 are about the same port 80; leave "
             "one out.",
         )
+
+    def test_overlap(self) -> None:
+        """Whoever listens at all addresses has each of them."""
+        for one, other in (
+            ("0.0.0.0:80", "80"),
+            ("80", "[::]:80"),
+            ("0.0.0.0:80", "[::]:80"),
+            ("[2001:db8::1]:80", "[::]:80"),
+            ("[2001:db8::1]:80", "[2001:DB8:0::1]:80"),
+        ):
+            error = self.assertRaises(ConfigError, checkApart, map(published, (one, other)))
+            self.assertIn(
+                f"--publish {other} and --publish {one} are about the same port 80", str(error)
+            )
+        checkApart(map(published, ("0.0.0.0:80", "[2001:db8::1]:80", "[::]:81")))
 
     def test_circle(self) -> None:
         """No port leads to one that the other option takes, from where it might lead back."""
