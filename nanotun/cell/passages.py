@@ -242,9 +242,8 @@ class Door:
         elif self._isOpen and not isOpen:
             self._isOpen = False
             self._reactor.removeReader(self)
-            # The port stays ours.
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RD)
+                ports.refuse(self._socket)
         self.goOn()
 
     def goOn(self) -> None:
@@ -254,7 +253,7 @@ class Door:
 
     def _open(self) -> None:
         try:
-            self._socket.listen(BACKLOG)
+            ports.listen(self._socket, BACKLOG)
         except OSError as error:
             if not self._failed:
                 self._log.error(

@@ -38,16 +38,43 @@ def boundSocket(host: str, port: int) -> socket.socket:
         made.setblocking(False)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
-        # Connections of an earlier run may still be there, which are over.
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _share(made, True)
         made.bind((host, port))
         # Only now is somebody in the way who listens already.
-        made.listen()
-        made.shutdown(socket.SHUT_RD)
+        listen(made, 0)
+        refuse(made)
     except OSError:
         made.close()
         raise
     return made
+
+
+def listen(sock: socket.socket, backlog: int) -> None:
+    """
+    Have a socket of L{boundSocket} listen.
+
+    @raise OSError: the kernel has it not.
+    """
+    _share(sock, True)
+    sock.listen(backlog)
+
+
+def refuse(sock: socket.socket) -> None:
+    """
+    Have it listen no more, while the port stays its own.
+
+    @raise OSError: it does not listen.
+    """
+    _share(sock, False)
+    sock.shutdown(socket.SHUT_RD)
+
+
+def _share(sock: socket.socket, isShared: bool) -> None:
+    """
+    Let others have the port as well, unless one listens: connections of before, which are over or
+    go on, and also anybody's bind(2), so only as long as there is a listener.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, isShared)
 
 
 def freeSocket() -> socket.socket:

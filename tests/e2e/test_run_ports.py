@@ -285,6 +285,12 @@ class HostPortChecks(PortCase):
 
         waitUntil(reached, 5, "the port is reached")
 
+    def test_kept(self) -> None:
+        """The command cannot listen there, even while the port is closed."""
+        code = "import socket; socket.create_server(('0.0.0.0', 5432))"
+        done = self.call(sys.executable, "-I", "-c", code, options=("--host-port", "5432"))
+        self.assertIn("Address already in use", done.err)
+
     def test_low(self) -> None:
         """The command's port may be one of root's, whoever runs it."""
         port = self.server()

@@ -282,13 +282,19 @@ class PassagesTests(SynchronousTestCase):
             self.assertEqual(str(error), f"--it: 127.0.0.1:80 {sentence}")
             self.assertEqual((made._passages, made._asking), ([], []))
 
-    def test_taken(self) -> None:
-        """A port that somebody else listens at meanwhile is told once, and had again later."""
+    def test_failed(self) -> None:
+        """A port that cannot be listened at meanwhile is told once, and tried again."""
         self.start()
-        with socket.create_server(("127.0.0.1", self.outer)):
-            self.listen()
-            self.clock.advance(LOOK_PAUSE)
-            self.assertEqual(self.clock.readers, [])
+        real = ports.listen
+
+        def fail(sock: socket.socket, backlog: int) -> None:
+            raise OSError(errno.EADDRINUSE, "in use")
+
+        self.patch(ports, "listen", fail)
+        self.listen()
+        self.clock.advance(LOOK_PAUSE)
+        self.assertEqual(self.clock.readers, [])
+        self.patch(ports, "listen", real)
         errors = [event for event in self.logged if event["log_level"].name == "error"]
         self.assertEqual(len(errors), 1)
         self.assertEqual(errors[0]["option"], "--it")

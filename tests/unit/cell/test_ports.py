@@ -18,6 +18,8 @@ from nanotun.cell.ports import (
     boundSocket,
     connect,
     freeSocket,
+    listen,
+    refuse,
 )
 from nanotun.linux.listeners import isListening
 
@@ -38,11 +40,36 @@ class SocketsTests(SynchronousTestCase):
         self.addCleanup(made.close)
         place = made.getsockname()
         self.assertRaises(ConnectionRefusedError, socket.create_connection, place)
-        made.listen()
+        listen(made, 1)
         socket.create_connection(place).close()
         error = self.assertRaises(OSError, boundSocket, *place)
         self.assertEqual(error.errno, errno.EADDRINUSE)
         self.assertFalse(made.getblocking())
+
+    def test_kept(self) -> None:
+        """
+        While it refuses, the port is nobody else's, whatever they share; and it can listen again
+        beside connections that go on or are just over.
+        """
+        made = boundSocket("127.0.0.1", freePort())
+        self.addCleanup(made.close)
+        place = made.getsockname()
+        for _ in range(3):
+            for host in ("127.0.0.1", "0.0.0.0"):
+                error = self.assertRaises(OSError, socket.create_server, (host, place[1]))
+                self.assertEqual(error.errno, errno.EADDRINUSE)
+            listen(made, 2)
+            for number in range(2):
+                outer = socket.create_connection(place)
+                self.addCleanup(outer.close)
+                inner, _ = made.accept()
+                self.addCleanup(inner.close)
+                if number:
+                    inner.close()
+            refuse(made)
+        # As the next run does.
+        made.close()
+        boundSocket(*place).close()
 
     def test_connect(self) -> None:
         """A free socket connects to addresses of both families; the peer sees its own."""
@@ -93,7 +120,7 @@ class MakersTests(SynchronousTestCase):
             self.assertEqual(place[0], "127.0.0.1")
             with self.made(ASKING) as asking:
                 self.assertFalse(isListening(asking, *place))
-                made.listen()
+                listen(made, 1)
                 self.assertTrue(isListening(asking, *place))
             with self.made(STREAM) as free:
                 connect(free, *place)
