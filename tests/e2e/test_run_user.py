@@ -5,6 +5,8 @@ C{nanotun run} by an ordinary user: what the command is, and whose script may de
 from __future__ import annotations
 
 import os
+import shutil
+import struct
 from pathlib import Path
 
 from tests.e2e.lab.cell import Running
@@ -15,6 +17,9 @@ from tests.e2e.run_case import RunCase
 
 OTHER = 1
 """Another user than the one who runs it."""
+
+ALL_CAPABILITIES = struct.pack("<5I", 0x02000001, 0x3FF, 0, 0, 0)
+"""The first ten capabilities, permitted and effective (linux/capability.h, vfs_cap_data)."""
 
 BY_PORT = """
     import os
@@ -89,10 +94,24 @@ class UserTests(RunCase):
                 self.assertNotEqual(done.err, "")
 
     def test_noGain(self) -> None:
-        """A program with the setuid bit runs as the user."""
-        done = self.call("sh", "-c", "test -u /usr/bin/su && exec su -c 'id -u' root </dev/null")
-        self.assertNotEqual(done.status, 0)
-        self.assertNotIn("0", done.out.split())
+        """A program with the setuid bit runs as the user, and one with capabilities has none."""
+        for name in ("id", "grep"):
+            shutil.copy(shutil.which(name) or name, self.directory)
+        (self.directory / "id").chmod(0o4755)
+        os.setxattr(self.directory / "grep", "security.capability", ALL_CAPABILITIES)
+        script = "./id -u; ./grep -hE '^Cap(Prm|Eff)' /proc/self/status"
+        # Outside, both have what they were given.
+        outside = self.launch([self.program[0], "sh", "-c", script]).done()
+        self.assertEqual(outside.out.split()[0], "0", outside)
+        self.assertNotEqual(int(outside.out.split()[-1], 16), 0)
+        done = self.call("sh", "-c", script)
+        uid, *sets = done.out.splitlines()
+        self.assertEqual((uid, [int(line.split()[1], 16) for line in sets]), (str(NOBODY), [0, 0]))
+
+    def test_ping(self) -> None:
+        """The gateway answers ping, which has no need of privileges."""
+        done = self.call("ping", "-c1", "-W5", "198.18.0.1")
+        self.assertIn(" 0% packet loss", done.out, done)
 
 
 class UserScriptTests(RunCase):

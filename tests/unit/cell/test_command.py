@@ -69,16 +69,16 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(process.wait(20), 0)
 
     def test_rightless(self) -> None:
-        """An ordinary user's command has no capability, whatever the helper has."""
+        """An ordinary user's command has no capability, whatever the helper has, and gets none."""
         self.patch(os, "geteuid", lambda: 1000)
         user = CommandUser(1000, 1000, (), {"HOME": "/home/ann"})
         out = Path(self.mktemp())
-        script = f"grep ^Cap /proc/self/status >{out}; echo $HOME >>{out}"
+        script = f"grep -E '^(Cap|NoNew)' /proc/self/status >{out}; echo $HOME >>{out}"
         self.assertEqual(startCommand(["sh", "-c", script], user, os.environ).wait(20), 0)
         *sets, home = out.read_text().splitlines()
         sizes = {line.split(":")[0]: int(line.split()[1], 16) for line in sets}
         self.assertEqual(home, "/home/ann")
-        self.assertEqual((sizes["CapInh"], sizes["CapAmb"]), (0, 0))
+        self.assertEqual((sizes["CapInh"], sizes["CapAmb"], sizes["NoNewPrivs"]), (0, 0, 1))
 
     def test_notFound(self) -> None:
         """A missing command has status 127."""
