@@ -4,7 +4,6 @@ Runs the tunnel and the command of C{nanotun run}, from start to end.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +33,7 @@ from nanotun.router.router import SAID
 from nanotun.scripting.apart import RemoteScript
 from nanotun.scripting.script import Script
 from nanotun.timer import steadyReactor
-from nanotun.upstream.dial.sockets import MARKED, UNMARKED
+from nanotun.upstream.dial.sockets import socketsFor
 
 #: The beginning of the service's sentence about a failed start.
 PROLOGUE = "nanotun cannot start: "
@@ -248,8 +247,7 @@ def _runWith(
             options.known,
             script,
             options.allowsDirect,
-            # Only root may set a mark.
-            MARKED if os.geteuid() == 0 else UNMARKED,
+            socketsFor(),
             (passages,) if options.ports else (),
         )
     except SystemExit as error:

@@ -3,8 +3,8 @@ The one file that makes sockets to the outside.
 
 Each has L{SOCKET_MARK}.  Without the mark its packets would follow nanotun's own routes
 back into the tunnel and come out as a new flow, again and again.  The device of C{nanotun run} is
-in a network of its own, where no route of this machine's leads; so an ordinary user, who may set
-no mark, needs none.
+in a network of its own, where no route of this machine's leads; so whoever may set no mark, as an
+ordinary user, needs none.
 """
 
 from __future__ import annotations
@@ -102,6 +102,19 @@ MARKED = Sockets(SOCKET_MARK, openStream, openDatagram)
 
 #: Of an ordinary user's C{nanotun run}.
 UNMARKED = Sockets(0, partial(openStream, mark=0), partial(openDatagram, mark=0))
+
+
+def socketsFor() -> Sockets:
+    """
+    L{MARKED}, unless the kernel lets this process set no mark.  Root's number does not tell: in a
+    user namespace, as of unshare(1) or rootless containers, it may not.
+    """
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, SO_MARK, SOCKET_MARK)
+    except OSError as error:
+        return UNMARKED if error.errno == errno.EPERM else MARKED
+    return MARKED
 
 
 def _open(family: int, kind: int, mark: int) -> socket.socket:

@@ -16,8 +16,17 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from nanotun.addresses import SOCKET_MARK
 from nanotun.errors import UnexpectedEvent, UpstreamError
-from nanotun.upstream.dial.sockets import STALL_TIME, openDatagram, openStream
+from nanotun.upstream.dial.sockets import (
+    MARKED,
+    SO_MARK,
+    STALL_TIME,
+    UNMARKED,
+    openDatagram,
+    openStream,
+    socketsFor,
+)
 from nanotun.upstream.dial.transport import RETRY_INTERVAL, HandshakeTransport
 from tests.unit.upstream.upstream_cases import ReactorCase, unmarked
 
@@ -183,3 +192,20 @@ class SocketTests(SynchronousTestCase):
         self.assertFalse(datagram.get_inheritable())
         openDatagram(socket.AF_INET, 0).close()
         self.assertRaises(UpstreamError, openDatagram, 12345)
+
+    def test_mayMark(self) -> None:
+        """A process that may set no mark gets sockets without one, whatever its user's number."""
+        outer = self
+
+        class Refusing(socket.socket):
+            number = 0
+
+            def setsockopt(self, level: int, name: int, value: object) -> None:  # type: ignore[override]
+                outer.assertEqual((level, name, value), (socket.SOL_SOCKET, SO_MARK, SOCKET_MARK))
+                if self.number:
+                    raise OSError(self.number, os.strerror(self.number))
+
+        self.patch(socket, "socket", Refusing)
+        for number, made in ((0, MARKED), (errno.EPERM, UNMARKED), (errno.EMFILE, MARKED)):
+            Refusing.number = number
+            self.assertIs(socketsFor(), made)
