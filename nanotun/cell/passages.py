@@ -66,6 +66,9 @@ _RESET = struct.pack("ii", 1, 0)
 #: The machine has no such address, or none of that family.
 _NO_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
+#: A link-local address has no interface, or one that is not there.
+_NO_INTERFACE = (errno.EINVAL, errno.ENODEV)
+
 
 class Couples(Protocol):
     """Joins sockets, as L{nanotun.engine.couples.NativeCouples} does."""
@@ -377,6 +380,8 @@ def _refused(port: Port, host: str, error: OSError) -> str:
         advice = "ports below 1024 are root's, so choose another one"
     elif error.errno in _NO_ADDRESS:
         advice = "give an address of this machine"
+    elif error.errno in _NO_INTERFACE:
+        advice = "give a link-local address with its interface, as in [fe80::1%eth0]"
     return f"{port.option}: {place} cannot be listened at{where} ({error.strerror}); {advice}."
 
 

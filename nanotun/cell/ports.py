@@ -9,6 +9,7 @@ answer is C{made} with the fd, or with the errno in its place.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ def boundSocket(host: str, port: int) -> socket.socket:
     """
     A non-blocking TCP socket that is bound, and does not listen yet.
 
-    @param host: a literal address; C{::} is for IPv4 as well.
+    @param host: a literal address, a link-local one with its interface; C{::} is for IPv4 as well.
     @raise OSError: the address or the port cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -39,7 +40,7 @@ def boundSocket(host: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
         _share(made, True)
-        made.bind((host, port))
+        made.bind(_place(host, port))
         # Only now is somebody in the way who listens already.
         listen(made, 0)
         refuse(made)
@@ -47,6 +48,17 @@ def boundSocket(host: str, port: int) -> socket.socket:
         made.close()
         raise
     return made
+
+
+def _place(host: str, port: int) -> Any:
+    """What bind(2) takes, with the number of an address's interface."""
+    try:
+        ((*_, place),) = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    except socket.gaierror:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from None
+    return place
 
 
 def listen(sock: socket.socket, backlog: int) -> None:

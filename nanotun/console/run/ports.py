@@ -19,9 +19,10 @@ HOST_PORT = "--host-port"
 
 #: [address:][port:]port[/tcp], with an IPv6 address in brackets.
 _PUBLISHED = re.compile(
-    r"(?:(?P<host>\d+\.[\d.]+|\[[^]]*\]):)?(?:(?P<entry>\d{1,5}):)?(?P<exit>\d{1,5})(?:/tcp)?"
+    r"(?:(?P<host>\d+\.[\d.]+|\[[^]]*\]):)?(?:(?P<entry>\d{1,5}):)?(?P<exit>\d{1,5})(?:/tcp)?",
+    re.ASCII,
 )
-_HOST_PORT = re.compile(r"(?:(?P<entry>\d{1,5}):)?(?P<exit>\d{1,5})(?:/tcp)?")
+_HOST_PORT = re.compile(r"(?:(?P<entry>\d{1,5}):)?(?P<exit>\d{1,5})(?:/tcp)?", re.ASCII)
 
 
 def published(text: str) -> Port:

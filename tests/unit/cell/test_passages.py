@@ -270,6 +270,8 @@ class PassagesTests(SynchronousTestCase):
              "root's, so choose another one."),
             (errno.EADDRNOTAVAIL, True, "cannot be listened at (Cannot assign requested address); "
              "give an address of this machine."),
+            (errno.ENODEV, True, "cannot be listened at (No such device); give a link-local "
+             "address with its interface, as in [fe80::1%eth0]."),
         ):  # fmt: skip
 
             def refuse(host: str, port: int, number: int = number) -> socket.socket:

@@ -46,6 +46,14 @@ class SocketsTests(SynchronousTestCase):
         self.assertEqual(error.errno, errno.EADDRINUSE)
         self.assertFalse(made.getblocking())
 
+    def test_interface(self) -> None:
+        """An address may have an interface, and one that is not there is an error."""
+        index = socket.if_nametoindex("lo")
+        for scope in ("lo", str(index)):
+            self.assertEqual(ports._place(f"fe80::1%{scope}", 80), ("fe80::1", 80, 0, index))
+        error = self.assertRaises(OSError, boundSocket, "fe80::1%none", 80)
+        self.assertEqual(error.errno, errno.ENODEV)
+
     def test_kept(self) -> None:
         """
         While it refuses, the port is nobody else's, whatever they share; and it can listen again

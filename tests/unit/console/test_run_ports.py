@@ -35,14 +35,17 @@ class ReadTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """Anything else is one sentence with an example."""
-        for text in ("", "x", "1:2:3", "127.0.0.1", "300.1.1.1:80", "[zz]:1:2", "::1:80", "1 "):
+        for text in (
+            *("", "x", "1:2:3", "127.0.0.1", "300.1.1.1:80", "[zz]:1:2", "::1:80", "1 "),
+            "\uff18\uff10",
+        ):
             error = self.assertRaises(ConfigError, published, text)
             self.assertEqual(
                 str(error),
                 "--publish must be [ADDRESS:][PORT:]PORT, as 3000 or 127.0.0.1:8080:3000, not "
                 f"{text!a}.",
             )
-        for text in ("127.0.0.1:80", "-1", "1:"):
+        for text in ("127.0.0.1:80", "-1", "1:", "\u0663"):
             error = self.assertRaises(ConfigError, hostPort, text)
             self.assertIn("must be [PORT:]PORT, as 5432 or 5432:15432, not", str(error))
         for text in ("0", "65536", "0:1", "1:99999"):
