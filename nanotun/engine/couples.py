@@ -28,6 +28,9 @@ class NativeCouples:
 
         @raise OSError: the library cannot; both are reset.
         """
+        for each in (one, other):
+            # A peer that vanished without a word ends it, though only after two hours (tcp(7)).
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         abi.check(self._library().ns_couple(one.detach(), other.detach()), "ns_couple")
 
     def count(self) -> int:

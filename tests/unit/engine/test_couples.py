@@ -17,11 +17,16 @@ class FakeLibrary:
 
     def __init__(self) -> None:
         self.result = 0
+        self.keptAlive: list[bool] = []
         self.given: list[tuple[int, int]] = []
 
     def ns_couple(self, one: int, other: int) -> int:
         """Take two sockets."""
         self.given.append((one, other))
+        for fd in (one, other):
+            with socket.socket(fileno=os.dup(fd)) as sock:
+                kept = sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                self.keptAlive.append(bool(kept))
         os.close(one)
         os.close(other)
         return self.result
@@ -51,3 +56,9 @@ class CouplesTests(SynchronousTestCase):
         self.assertEqual((one.fileno(), other.fileno()), (-1, -1))
         library.result = -errno.EMFILE
         self.assertRaises(OSError, couples.join, *socket.socketpair())
+
+    def test_vanished(self) -> None:
+        """The kernel finds out whether the peers of both sockets are still there."""
+        library = FakeLibrary()
+        NativeCouples(cast(Any, lambda: library)).join(*socket.socketpair())
+        self.assertEqual(library.keptAlive, [True, True])
