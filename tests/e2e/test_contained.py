@@ -21,7 +21,7 @@ from tests.e2e.lab.container import Bridge
 from tests.e2e.lab.daemon import START_SECONDS, launch
 from tests.e2e.lab.host import DNS4, HOST4, Witness
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import waitUntil
+from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.routes_case import RoutesCase
 
 #: A container's name that only the embedded server knows, and its address.
@@ -88,7 +88,7 @@ class ContainedTests(RoutesCase):
     def assertProxied(self, space: Namespace | None = None) -> None:
         """What the container sends arrives from the proxy's address."""
         url = HOST4.url(self.server.port, "/peer")
-        self.assertEqual(curl.get(space or self.space, url, timeout=10), HOST4.proxyOutside)
+        self.assertEqual(curl.get(space or self.space, url, timeout=PATIENCE), HOST4.proxyOutside)
 
     def assertNoNames(self, witness: Witness) -> None:
         """No query has left the container in the clear."""
@@ -125,7 +125,9 @@ class ContainedTests(RoutesCase):
         daemon = self.started()
         text = RESOLV_CONF.replace("ndots:0", "ndots:1")
         self.resolvConf.write_text(text)
-        waitUntil(lambda: self.resolvConf.read_text() != text, 10, "the file names the relay again")
+        waitUntil(
+            lambda: self.resolvConf.read_text() != text, PATIENCE, "the file names the relay again"
+        )
         self.assertEqual(self.find("host.lab"), ["10.1.2.3"])
         daemon.stop()
         self.assertEqual(self.resolvConf.read_text(), text)

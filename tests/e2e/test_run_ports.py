@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from tests.e2e.lab.cell import Running
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import PROJECT_ROOT, waitUntil
+from tests.e2e.lab.process import PATIENCE, PROJECT_ROOT, waitUntil
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import IPV4
 from tests.e2e.run_case import RunCase, callers
@@ -63,7 +63,7 @@ class PortCase(RunCase):
                 made.append((where or self.lab.app).connect((host, port)))
             return bool(made)
 
-        waitUntil(tried, 5, f"{host} port {port} is open")
+        waitUntil(tried, PATIENCE, f"{host} port {port} is open")
         self.addCleanup(made[0].close)
         return made[0]
 
@@ -140,7 +140,7 @@ class PublishChecks(PortCase):
         open_ = self.greeted(3000)
         running.write("\n")
         self.assertEqual(running.line(), "down")
-        waitUntil(lambda: self.refused(3000), 5, "the port is closed again")
+        waitUntil(lambda: self.refused(3000), PATIENCE, "the port is closed again")
         # Connections go on.
         self.assertEqual(self.ask(open_, b"x"), f"{LOCAL4} {digest(b'x')}")
         self.assertEqual(running.done("\n").status, 0)
@@ -159,7 +159,7 @@ class PublishChecks(PortCase):
         self.assertEqual(running.line(), "up")
         sock = self.reach(3000)
         sock.sendall(b"x")
-        waitUntil(lambda: not self.unread(sock), 5, "the byte arrived")
+        waitUntil(lambda: not self.unread(sock), PATIENCE, "the byte arrived")
         reset(sock)
         self.assertEqual(running.line(), "reset")
 
@@ -199,7 +199,8 @@ class PublishChecks(PortCase):
         running.send(signal.SIGKILL)
         with contextlib.suppress(ConnectionResetError):
             self.assertEqual(sock.recv(1), b"")
-        self.assertTrue(self.refused(3000))
+        # The kernel closes what the process had one by one.
+        waitUntil(lambda: self.refused(3000), PATIENCE, "the port is closed")
 
     def test_taken(self) -> None:
         """A port that is somebody else's is an error before the command runs."""
@@ -283,7 +284,7 @@ class HostPortChecks(PortCase):
             line = running.line()
             return line == "over" or running.line() != "over"
 
-        waitUntil(reached, 5, "the port is reached")
+        waitUntil(reached, PATIENCE, "the port is reached")
 
     def test_kept(self) -> None:
         """The command cannot listen there, even while the port is closed."""

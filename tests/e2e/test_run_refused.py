@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.e2e.lab.cell import Done, nanotun
 from tests.e2e.lab.ordinary import asOrdinary
-from tests.e2e.lab.process import PROJECT_ROOT, waitUntil
+from tests.e2e.lab.process import PATIENCE, PROJECT_ROOT, waitUntil
 from tests.e2e.run_case import NOWHERE, RunCase
 
 FILTERED = [sys.executable, "-I", "-B", str(PROJECT_ROOT / "tests/e2e/lab/filtered.py")]
@@ -100,7 +100,9 @@ class RefusedUserTests(RunCase):
         running = self.launch(["unshare", "--user", *whole, program, *RUN])
         here = os.readlink("/proc/self/ns/user")
         place = Path(f"/proc/{running.pid}")
-        waitUntil(lambda: os.readlink(place / "ns/user") != here, 10, "its namespace is there")
+        waitUntil(
+            lambda: os.readlink(place / "ns/user") != here, PATIENCE, "its namespace is there"
+        )
         for name in ("uid_map", "gid_map"):
             (place / name).write_text("0 0 65536\n")
         self.assertEqual(
