@@ -199,7 +199,7 @@ class PublishChecks(PortCase):
         running.send(signal.SIGKILL)
         with contextlib.suppress(ConnectionResetError):
             self.assertEqual(sock.recv(1), b"")
-        # The kernel closes what the process had one by one.
+        # The kernel closes a process's files one after the other, in an order of its own.
         waitUntil(lambda: self.refused(3000), PATIENCE, "the port is closed")
 
     def test_taken(self) -> None:

@@ -20,6 +20,9 @@ _OURS = re.compile(r"nt(\d+)x\d+-\w+")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 SYSCTLS = {
+    # A new namespace has what the machine's own has, which may be a host of containers.
+    "net.ipv4.ip_forward": "0",
+    "net.ipv6.conf.all.forwarding": "0",
     # Thousands of short connections would remain in TIME_WAIT and use up the ports.
     "net.ipv4.tcp_max_tw_buckets": "10",
     "net.ipv4.tcp_tw_reuse": "1",
