@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+from nanotun.linux.container import inContainer
 from tests.e2e.lab import cell
 from tests.e2e.lab.ordinary import NOBODY
 from tests.e2e.lab.topology import IPV4
@@ -69,12 +70,17 @@ class RootSentenceTests(RunCase):
                       "Operation not permitted); in a container", done.err)  # fmt: skip
 
     def test_noDevice(self) -> None:
-        """Without /dev/net/tun, the error says so."""
+        """Without /dev/net/tun, the error says so, and in a container how that is given it."""
         call = " ".join(self.argv(["true"]))
         hide = "mount -t tmpfs tmpfs /dev/net && exec "
         done = self.launch(["unshare", "--mount", "sh", "-c", hide + call]).done()
         self.assertEqual((done.status, done.out), (125, ""))
-        self.assertIn("nanotun: there is no /dev/net/tun; run `modprobe tun`", done.err)
+        self.assertIn(
+            "nanotun: the container has no /dev/net/tun; start it with --device /dev/net/tun"
+            if inContainer()
+            else "nanotun: there is no /dev/net/tun; run `modprobe tun`",
+            done.err,
+        )
 
 
 callers(globals(), SentenceChecks)
