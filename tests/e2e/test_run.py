@@ -8,6 +8,8 @@ import os
 import signal
 import time
 
+import psutil
+
 from nanotun.flow import Endpoint
 from tests.e2e.lab import badproxy, cell, udp
 from tests.e2e.lab.cell import Done, Terminal
@@ -335,6 +337,14 @@ class CommandChecks(RunCase):
         self.assertEqual(running.done().status, 128 + signal.SIGTERM)
 
 
+def isStopped(line: str) -> bool:
+    """Whether the shell that runs this line has stopped."""
+    return any(
+        each.info["cmdline"] == ["sh", "-c", line] and each.info["status"] == psutil.STATUS_STOPPED
+        for each in psutil.process_iter(["cmdline", "status"])
+    )
+
+
 class TerminalChecks(RunCase):
     """At a terminal."""
 
@@ -390,6 +400,8 @@ class TerminalChecks(RunCase):
         self.terminal.read("up")
         self.terminal.type("\x1a")
         self.assertIn("Stopped", self.terminal.read("ready> "))
+        # The shell waits for its own child alone; the other one would still take a byte.
+        waitUntil(lambda: isStopped("echo up; read x; echo got $x"), PATIENCE, "all has stopped")
         self.terminal.type("fg\n")
         self.terminal.read("run")
         self.terminal.type("word\n")
