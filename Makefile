@@ -27,7 +27,8 @@ export PYTHON PREFIX SYSCONFDIR DESTDIR
 export GOTOOLCHAIN := local
 
 .PHONY: help build run test check lint bench wheel sdist test-wheel install uninstall texts clean \
-    packages test-packages bare image test-image image-packages deb test-deb deb-packages test-repeat
+    packages test-packages wheel-packages image-packages deb-packages bare image test-image deb \
+    test-deb test-repeat
 
 # They share .venv.
 .NOTPARALLEL:
@@ -151,26 +152,16 @@ endif
 test-deb:
 	@'$(PYTHON)' tools/deb_roots.py test '$(DISTRO)'
 
-image-packages:
-	@tools/bootstrap.sh image
-
-deb-packages:
-	@tools/bootstrap.sh deb
-
 packages:
 	@tools/bootstrap.sh build
 
-site-packages:
-	@tools/bootstrap.sh site
-
-test-packages:
-	@tools/bootstrap.sh test
+test-packages wheel-packages image-packages deb-packages site-packages: %-packages:
+	@tools/bootstrap.sh $*
 
 sdist: build
 	@$(BIN)/python tools/wheels.py sdist
 
-test-wheel: wheel
-	@tools/bootstrap.sh wheel
+test-wheel: wheel-packages wheel
 	@$(BIN)/python tools/wheels.py again
 	@$(BIN)/python tools/arm64.py
 
@@ -185,20 +176,9 @@ $(VENV)/installed: pyproject.toml setup.py tools/golang.py tools/nanotun_build.p
 	@$(BIN)/pip install -q --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/dev: pyproject.toml | $(VENV)/installed
-	@$(BIN)/pip install -q --no-build-isolation -e '.[dev]'
-	@touch $@
-
-$(VENV)/wheel: pyproject.toml | $(VENV)/installed
-	@$(BIN)/pip install -q --no-build-isolation -e '.[wheel]'
-	@touch $@
-
-$(VENV)/docs: pyproject.toml | $(VENV)/installed
-	@$(BIN)/pip install -q --no-build-isolation -e '.[docs]'
-	@touch $@
-
-$(VENV)/release: pyproject.toml | $(VENV)/installed
-	@$(BIN)/pip install -q --no-build-isolation -e '.[release]'
+# The extras of pyproject.toml.
+$(VENV)/dev $(VENV)/wheel $(VENV)/docs $(VENV)/release: $(VENV)/%: pyproject.toml | $(VENV)/installed
+	@$(BIN)/pip install -q --no-build-isolation -e '.[$*]'
 	@touch $@
 
 $(LIBRARY): $(NETSTACK) | $(VENV)/installed

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from tests.e2e.lab.namespace import Namespace
+from tests.e2e.lab.udprelay import receive
 
 Handler = Callable[[socket.socket], object]
 
@@ -20,35 +21,24 @@ HANG_SECONDS = 30.0
 """Seconds, longer than any deadline of the tests."""
 
 
-def _receive(connection: socket.socket, count: int) -> bytes:
-    """Read exactly C{count} bytes."""
-    data = b""
-    while len(data) < count:
-        more = connection.recv(count - len(data))
-        if not more:
-            raise ConnectionError("the client closed early")
-        data += more
-    return data
-
-
 def _greeting(connection: socket.socket) -> bytes:
     """Read the client's greeting; return the methods that it offers."""
-    version, count = _receive(connection, 2)
+    version, count = receive(connection, 2)
     assert version == 5, version
-    return _receive(connection, count)
+    return receive(connection, count)
 
 
 def _request(connection: socket.socket) -> tuple[str, int]:
     """Read a CONNECT request; return host and port."""
-    version, command, _, kind = _receive(connection, 4)
+    version, command, _, kind = receive(connection, 4)
     assert (version, command) == (5, 1), (version, command)
     if kind == 1:
-        host = socket.inet_ntop(socket.AF_INET, _receive(connection, 4))
+        host = socket.inet_ntop(socket.AF_INET, receive(connection, 4))
     elif kind == 4:
-        host = socket.inet_ntop(socket.AF_INET6, _receive(connection, 16))
+        host = socket.inet_ntop(socket.AF_INET6, receive(connection, 16))
     else:
-        host = _receive(connection, _receive(connection, 1)[0]).decode("ascii")
-    return host, struct.unpack("!H", _receive(connection, 2))[0]
+        host = receive(connection, receive(connection, 1)[0]).decode("ascii")
+    return host, struct.unpack("!H", receive(connection, 2))[0]
 
 
 def _waitForClose(connection: socket.socket) -> None:
@@ -115,9 +105,9 @@ class LogIns:
         """See L{Handler}."""
         _greeting(connection)
         connection.sendall(b"\x05\x02")
-        _, length = _receive(connection, 2)
-        name = _receive(connection, length).decode()
-        _receive(connection, _receive(connection, 1)[0])
+        _, length = receive(connection, 2)
+        name = receive(connection, length).decode()
+        receive(connection, receive(connection, 1)[0])
         self.seen.append(name)
         self.waiting[name] += 1
         connection.sendall(b"\x01\x00")
@@ -178,9 +168,9 @@ def wrongPassword(connection: socket.socket) -> None:
     """Requires a password and accepts none."""
     _greeting(connection)
     connection.sendall(b"\x05\x02")
-    _, length = _receive(connection, 2)
-    _receive(connection, length)
-    _receive(connection, _receive(connection, 1)[0])
+    _, length = receive(connection, 2)
+    receive(connection, length)
+    receive(connection, receive(connection, 1)[0])
     connection.sendall(b"\x01\x01")
     _waitForClose(connection)
 

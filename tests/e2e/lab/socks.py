@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.e2e.lab.udp import Address, familyOf
-from tests.e2e.lab.udprelay import ASSOCIATE, CONNECT, encodeAddress, wrap
+from tests.e2e.lab.udprelay import ASSOCIATE, CONNECT, encodeAddress, receive, wrap
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30
@@ -56,20 +56,10 @@ class Refused(Exception):
     """The client asked for something that it does not get."""
 
 
-def _exactly(sock: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        more = sock.recv(size - len(data))
-        if not more:
-            raise Refused("it left")
-        data += more
-    return data
-
-
 def _untilZero(sock: socket.socket) -> str:
     data = b""
     while not data.endswith(b"\0"):
-        data += _exactly(sock, 1)
+        data += receive(sock, 1)
     return data[:-1].decode()
 
 
@@ -118,14 +108,14 @@ class Client:
         with self._sock, contextlib.suppress(OSError, Refused, ValueError):
             self._sock.settimeout(_TIMEOUT)
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if _exactly(self._sock, 1) == b"\x05":
+            if receive(self._sock, 1) == b"\x05":
                 self._greet()
                 self._request5()
             else:
                 self._request4()
 
     def _greet(self) -> None:
-        methods = _exactly(self._sock, _exactly(self._sock, 1)[0])
+        methods = receive(self._sock, receive(self._sock, 1)[0])
         method = 2 if self._settings.user else 0
         if method not in methods:
             self._sock.sendall(b"\x05\xff")
@@ -133,15 +123,15 @@ class Client:
         self._sock.sendall(bytes([5, method]))
         if method == 0:
             return
-        _exactly(self._sock, 1)
-        user, password = (_exactly(self._sock, _exactly(self._sock, 1)[0]) for _ in range(2))
+        receive(self._sock, 1)
+        user, password = (receive(self._sock, receive(self._sock, 1)[0]) for _ in range(2))
         right = (user.decode(), password.decode()) == (self._settings.user, self._settings.password)
         self._sock.sendall(b"\x01\x00" if right else b"\x01\x01")
         if not right:
             raise Refused("a wrong password")
 
     def _request5(self) -> None:
-        _, command, _ = _exactly(self._sock, 3)
+        _, command, _ = receive(self._sock, 3)
         host, port = self._destination()
         if command == ASSOCIATE:
             self._note("udp/udpassociate", self._peer)
@@ -160,7 +150,7 @@ class Client:
             self._carry(server)
 
     def _request4(self) -> None:
-        command, port, address = struct.unpack("!BH4s", _exactly(self._sock, 7))
+        command, port, address = struct.unpack("!BH4s", receive(self._sock, 7))
         _untilZero(self._sock)
         named = address[:3] == b"\0\0\0" and address[3]
         host = _untilZero(self._sock) if named else socket.inet_ntoa(address)
@@ -177,16 +167,16 @@ class Client:
             self._carry(server)
 
     def _destination(self) -> Address:
-        kind = _exactly(self._sock, 1)[0]
+        kind = receive(self._sock, 1)[0]
         if kind == 3:
-            host = _exactly(self._sock, _exactly(self._sock, 1)[0]).decode()
+            host = receive(self._sock, receive(self._sock, 1)[0]).decode()
         elif kind in (1, 4):
             family, size = (socket.AF_INET, 4) if kind == 1 else (socket.AF_INET6, 16)
-            host = socket.inet_ntop(family, _exactly(self._sock, size))
+            host = socket.inet_ntop(family, receive(self._sock, size))
         else:
             self._answer5(8)
             raise Refused("no such kind of address")
-        return host, int.from_bytes(_exactly(self._sock, 2), "big")
+        return host, int.from_bytes(receive(self._sock, 2), "big")
 
     def _answer5(self, code: int, name: Address = ("0.0.0.0", 0)) -> None:
         self._sock.sendall(bytes([5, code, 0]) + encodeAddress(*name))

@@ -28,6 +28,21 @@ _TURNS = 64
 """Datagrams to read from one socket before the next one has its turn."""
 
 
+def receive(connection: socket.socket, count: int) -> bytes:
+    """
+    Read exactly C{count} bytes.
+
+    @raise ConnectionError: the other side has ended before.
+    """
+    data = b""
+    while len(data) < count:
+        more = connection.recv(count - len(data))
+        if not more:
+            raise ConnectionError("the client closed early")
+        data += more
+    return data
+
+
 def encodeAddress(host: str, port: int) -> bytes:
     """Encode ATYP, address and port (RFC 1928, section 5)."""
     kind = b"\x04" if ":" in host else b"\x01"
