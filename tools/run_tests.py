@@ -6,9 +6,9 @@ Runs suites of tests and adds up their results:
 unit is tests/unit, tests/contracts and tests/test_imports.py by trial, go is
 C{go test -race} in netstack/, e2e is tests/e2e by trial, two modules at a time: they wait
 more than they compute, and each has network namespaces of its own.  Anything else is a module
-for trial, as tests.e2e.test_run.  The last line is the sum; the exit status is 0 only if every
-suite ran at least one test and nothing failed.  With CI=true a skip is a failure, unless
-tests/skips.txt has its reason.
+for trial, as tests.e2e.test_run.  At the end come the names of the tests that failed, and in the
+last line the sum; the exit status is 0 only if every suite ran at least one test and nothing
+failed.  With CI=true a skip is a failure, unless tests/skips.txt has its reason.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
+from itertools import chain, repeat
 from queue import SimpleQueue
 from typing import NamedTuple
 
@@ -37,11 +37,26 @@ AT_A_TIME = 2
 
 
 class Counts(NamedTuple):
-    """The number of tests by result."""
+    """
+    The number of tests by result.
+
+    @ivar names: the tests that failed, as far as they have names.
+    """
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    names: tuple[str, ...] = ()
+
+
+def added(counts: Sequence[Counts]) -> Counts:
+    """The sum of several runs."""
+    return Counts(
+        sum(each.passed for each in counts),
+        sum(each.failed for each in counts),
+        sum(each.skipped for each in counts),
+        tuple(chain.from_iterable(each.names for each in counts)),
+    )
 
 
 def trialCounts(output: str) -> Counts:
@@ -51,10 +66,11 @@ def trialCounts(output: str) -> Counts:
     @param output: everything that trial printed.
     @return: one failure if there is no summary, or if no test was run.
     """
+    names = tuple(skips.trialFailures(output))
     ran = re.findall(r"^Ran (\d+) tests? in ", output, re.MULTILINE)
     summary = re.findall(r"^(?:PASSED|FAILED) \((.*)\)$", output, re.MULTILINE)
     if not ran or not summary or int(ran[-1]) == 0:
-        return Counts(failed=1)
+        return Counts(failed=1, names=names)
     found = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", summary[-1])}
 
     def add(*names: str) -> int:
@@ -64,6 +80,7 @@ def trialCounts(output: str) -> Counts:
         passed=add("successes", "expectedFailures"),
         failed=add("failures", "errors", "unexpectedSuccesses"),
         skipped=add("skips"),
+        names=names,
     )
 
 
@@ -77,8 +94,16 @@ def goCounts(events: list[dict[str, str]]) -> Counts:
     tests = [event["Action"] for event in events if event.get("Test")]
     broken = {event.get("Package") for event in events if event["Action"] == "fail"}
     blamed = {e.get("Package") for e in events if e["Action"] == "fail" and e.get("Test")}
+    names = [
+        ".".join(filter(None, (event.get("Package"), event.get("Test"))))
+        for event in events
+        if event["Action"] == "fail" and (event.get("Test") or event.get("Package") not in blamed)
+    ]
     counts = Counts(
-        tests.count("pass"), tests.count("fail") + len(broken - blamed), tests.count("skip")
+        tests.count("pass"),
+        tests.count("fail") + len(broken - blamed),
+        tests.count("skip"),
+        tuple(names),
     )
     return counts if any(counts) else Counts(failed=1)
 
@@ -124,7 +149,11 @@ def judged(counts: Counts, skipped: Iterator[skips.Skip]) -> Counts:
         print(f"Under CI this may not be skipped: {skip.name}: {skip.reason}", flush=True)
     # One that nobody can read the reason of is none that is listed.
     bad = len(wrong) + counts.skipped - len(found)
-    return counts._replace(failed=counts.failed + bad, skipped=counts.skipped - bad)
+    return counts._replace(
+        failed=counts.failed + bad,
+        skipped=counts.skipped - bad,
+        names=(*counts.names, *(skip.name for skip in wrong)),
+    )
 
 
 def runModule(name: str, directories: SimpleQueue[str]) -> Counts:
@@ -145,7 +174,9 @@ def runModule(name: str, directories: SimpleQueue[str]) -> Counts:
     output = done.stdout.decode("utf-8", "replace")
     sys.stdout.write(output)
     sys.stdout.flush()
-    return verdict(output, done.returncode)
+    counts = verdict(output, done.returncode)
+    # One that was killed has said nothing of its tests.
+    return counts._replace(names=counts.names or (name,)) if counts.failed else counts
 
 
 def runUnit() -> Counts:
@@ -165,7 +196,7 @@ def runE2E() -> Counts:
     with ThreadPoolExecutor(AT_A_TIME) as workers:
         names = (f"tests.e2e.{file.stem}" for file in files)
         results = list(workers.map(runModule, names, repeat(directories)))
-    return Counts(*map(sum, zip(*results, strict=True))) if results else Counts(failed=1)
+    return added(results) if results else Counts(failed=1)
 
 
 def runGo() -> Counts:
@@ -224,7 +255,9 @@ def main(names: list[str]) -> int:
     print()
     for name, counts in results.items():
         print(f"{name}: {counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped")
-    total = Counts(*map(sum, zip(*results.values(), strict=True)))
+    total = added(list(results.values()))
+    for failed in total.names:
+        print(f"failed: {failed}")
     print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped", flush=True)
     return 1 if total.failed else 0
 

@@ -1,5 +1,6 @@
 """
-Tells which skipped tests are failures under CI: all but those whose reason is in tests/skips.txt.
+Reads what trial and C{go test} print, and tells which skipped tests are failures under CI: all but
+those whose reason is in tests/skips.txt.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import NamedTuple
 LIST = Path(__file__).resolve().parent.parent / "tests" / "skips.txt"
 
 _BLOCK = re.compile(
-    r"^={79}\n\[SKIPPED\]\n(?P<reason>.*?)\n\n(?P<names>(?:[\w.]+\n)+)(?=[=-]{79}$)",
+    r"^={79}\n\[(?P<result>[^]]+)\]\n(?P<reason>.*?)\n\n(?P<names>(?:[\w.]+\n)+)(?=[=-]{79}$)",
     re.MULTILINE | re.DOTALL,
 )
+FAILED = {"FAIL", "ERROR", "SUCCESS!?!"}
+"""What trial calls failures, errors, and successes that a test did not expect."""
 _GO_REASON = re.compile(r"\s+\w+\.go:\d+: (.*)")
 
 
@@ -64,8 +67,20 @@ def trialSkips(output: str) -> Iterator[Skip]:
     @param output: everything that it printed.
     """
     for block in _BLOCK.finditer(output):
-        for name in block["names"].split():
-            yield Skip(name, block["reason"].strip())
+        if block["result"] == "SKIPPED":
+            for name in block["names"].split():
+                yield Skip(name, block["reason"].strip())
+
+
+def trialFailures(output: str) -> list[str]:
+    """
+    Read which tests have failed.
+
+    @param output: everything that trial printed.
+    @return: a test that failed twice, as in its end and its cleanup, is there once.
+    """
+    blocks = (b for b in _BLOCK.finditer(output) if b["result"] in FAILED)
+    return list(dict.fromkeys(name for block in blocks for name in block["names"].split()))
 
 
 def goSkips(events: Sequence[dict[str, str]]) -> Iterator[Skip]:

@@ -58,7 +58,7 @@ class GoCountsTests(SynchronousTestCase):
             {"Action": "fail", "Package": "b"},
             {"Action": "fail", "Package": "c"},
         ]
-        self.assertEqual(goCounts(events), Counts(1, 2, 1))
+        self.assertEqual(goCounts(events), Counts(1, 2, 1, ("b.T3", "c")))
 
     def test_nothing(self) -> None:
         """A run without any test is a failure."""

@@ -72,6 +72,42 @@ class SkipsTests(SynchronousTestCase):
         ]
         self.assertEqual(list(skips.goSkips(events)), [skips.Skip("a.T1", "there is no road")])
 
+    def test_failures(self) -> None:
+        """Each test that failed is named once, whatever its output looks like, and no other."""
+        output = f"""\
+{SEPARATOR}
+[FAIL]
+Traceback (most recent call last):
+  File "a.py", line 1
+
+twisted.trial.unittest.FailTest: one is not two
+
+tests.a.ATests.test_1
+{SEPARATOR}
+[ERROR]
+Traceback (most recent call last):
+exceptions.DirtyReactorAggregateError: Reactor was unclean.
+
+tests.a.ATests.test_1
+tests.a.ATests.test_2
+{SEPARATOR}
+[SKIPPED]
+there is no road
+
+tests.a.ATests.test_3
+{SEPARATOR}
+[SUCCESS!?!]
+Reason: 'not yet'
+
+tests.a.ATests.test_4
+{LINE}
+Ran 4 tests in 0.1s
+
+FAILED (skips=1, failures=1, errors=2, unexpectedSuccesses=1)
+"""
+        names = tuple(f"tests.a.ATests.test_{each}" for each in (1, 2, 4))
+        self.assertEqual(self.verdict({}, output), (0, 4, 1, names))
+
     def test_listed(self) -> None:
         """A reason counts where the list has the whole of it, for all releases or this one."""
         for release, left in (("trixie", []), ("bookworm", [DANTE])):
@@ -101,12 +137,15 @@ class SkipsTests(SynchronousTestCase):
 
     def test_underCI(self) -> None:
         """Under CI, and only there, a skip is a failure unless its reason is listed."""
-        self.assertEqual(self.verdict({}, OUTPUT), (1, 0, 3))
+        self.assertEqual(self.verdict({}, OUTPUT), (1, 0, 3, ()))
         self.assertEqual(self.printed, "")
-        self.assertEqual(self.verdict({"CI": "true"}, OUTPUT), (1, 2, 1))
+        self.assertEqual(
+            self.verdict({"CI": "true"}, OUTPUT),
+            (1, 2, 1, ("tests.a.ATests.test_1", "tests.a.ATests.test_2")),
+        )
         self.assertIn("tests.a.ATests.test_2: there is no road\n", self.printed)
 
     def test_unread(self) -> None:
         """Under CI, a skip without a reason is a failure."""
         output = f"{LINE}\nRan 2 tests in 0.1s\n\nPASSED (skips=1, successes=1)\n"
-        self.assertEqual(self.verdict({"CI": "true"}, output), (1, 1, 0))
+        self.assertEqual(self.verdict({"CI": "true"}, output), (1, 1, 0, ()))
