@@ -27,7 +27,8 @@ export PYTHON PREFIX SYSCONFDIR DESTDIR
 export GOTOOLCHAIN := local
 
 .PHONY: help build run test check lint bench wheel sdist test-wheel install uninstall texts clean \
-    packages test-packages wheel-packages image-packages deb-packages bare image test-image deb \
+    packages test-packages wheel-packages image-packages test-image-packages \
+    deb-packages bare image test-image deb \
     test-deb test-repeat
 
 # They share .venv.
@@ -155,7 +156,8 @@ test-deb:
 packages:
 	@tools/bootstrap.sh build
 
-test-packages wheel-packages image-packages deb-packages site-packages: %-packages:
+test-packages wheel-packages image-packages test-image-packages deb-packages site-packages: \
+    %-packages:
 	@tools/bootstrap.sh $*
 
 sdist: build
@@ -192,5 +194,5 @@ WHEEL ?=
 image: image-packages $(if $(WHEEL),,wheel)
 	@$(BIN)/python tools/image.py "$(or $(WHEEL),$$(ls -t dist/nanotun-*_$$(uname -m).whl | head -n 1))"
 
-test-image: build
+test-image: test-packages test-image-packages build
 	@$(BIN)/python -m twisted.trial tests.image

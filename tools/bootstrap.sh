@@ -7,6 +7,7 @@
 #                               end-to-end tests run
 #   tools/bootstrap.sh wheel    what the build needs, and what tries the wheels
 #   tools/bootstrap.sh image    what the build needs, and what the image is made with
+#   tools/bootstrap.sh test-image  that, and what tries the image
 #   tools/bootstrap.sh site     what the build needs, and what the site is made with
 #
 # Says nothing when nothing is missing.
@@ -35,9 +36,16 @@ if [ "${1:-build}" = wheel ]; then
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||
         needed="$needed debian-archive-keyring"
 fi
-if [ "${1:-build}" = image ]; then
+case ${1:-build} in image | test-image)
     need mmdebstrap mmdebstrap
     need buildah buildah
+    # Neither works without it; for Debian that is a recommendation.
+    [ -e /usr/lib/podman/netavark ] || needed="$needed netavark"
+    ;;
+esac
+if [ "${1:-build}" = test-image ]; then
+    need podman podman
+    need runc runc
 fi
 [ "${1:-build}" != site ] || need mandoc mandoc
 

@@ -69,6 +69,13 @@ class Bridge:
         self.give(made, number)
         return made
 
+    def remove(self, container: Namespace, number: int) -> None:
+        """End a container, so that another can have its number at once."""
+        # The kernel takes its time to remove a namespace and what is in it.
+        self.host.ip(f"link del veth{number}")
+        container.remove()
+        self._lab._made.remove(container)
+
     def give(self, container: Namespace, number: int) -> None:
         """Replace a container's addresses by those of another number."""
         container.ip("addr flush dev eth0 scope global")
