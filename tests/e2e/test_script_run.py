@@ -94,7 +94,7 @@ class WhoseChecks(ScriptRunCase):
             self.assertEqual((done.status, len(done.out), done.err), (0, 7, ""))
             done = self.curl(family.url(81, "/"), *flags, proxy=dante.url())
             self.assertEqual(done.status, 7)
-            self.assertIn("Couldn't connect", done.err)
+            self.assertIn("Failed to connect", done.err)
         self.assertEqual(web.peers(), [IPV4.proxyOutside, IPV6.proxyOutside])
         self.assertEqual(len(dante.connects()), 2, dante.connects())
         said = folder.lines()
