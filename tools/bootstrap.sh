@@ -55,6 +55,7 @@ if [ "${1:-build}" = test ]; then
     want iproute2 ip
     want iputils-ping ping
     want curl curl
+    want wget wget
     want iperf3 iperf3
     want socat socat
     want git git
