@@ -37,6 +37,15 @@ class ContextTests(SynchronousTestCase):
             self.assertIn(complaint, text)
             self.assertIn("check ca in the proxy's URL", text)
 
+    def test_trusted(self) -> None:
+        """
+        The same certificates are good on each version of Python: the server's own is enough if it
+        is trusted, and a CA needs no key usage.
+        """
+        context = makeContext(str(CERTIFICATES / "proxy.pem"))
+        shake(TlsStream(context, "proxy.example"), TlsServer())
+        self.assertFalse(context.verify_flags & ssl.VERIFY_X509_STRICT)
+
     def test_given(self) -> None:
         """The error names the place where the path was set, also if that is no proxy's URL."""
         error = self.assertRaises(ConfigError, makeContext, "/nowhere", given="ca of some server")
