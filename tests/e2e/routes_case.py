@@ -103,6 +103,8 @@ class RoutesCase(LabCase):
             START_SECONDS,
             "the routes are set",
         )
+        if child.status() is not None:
+            raise LabError(f"the daemon has ended: {child.output()}")
         waitUntil(lambda: answers(self.lab.host, HOST4), START_SECONDS, "the reactor runs")
         return child
 
