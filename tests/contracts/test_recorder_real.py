@@ -24,6 +24,7 @@ from nanotun.owners.sockets import KernelSockets
 from nanotun.owners.syscalls import LinuxBpf
 from nanotun.owners.values import Made
 from tests import ROOT
+from tests.e2e.lab.record import needRecord
 
 #: The group, in the hierarchy's root.
 GROUP = f"nanotun-record-{os.getpid()}"
@@ -68,11 +69,6 @@ class GroupBpf(LinuxBpf):
             os.close(top)
 
 
-#: The inode of the first pid namespace (PROC_PID_INIT_INO of linux/proc_ns.h).  A container has
-#: another.
-INITIAL_PIDS = 0xEFFFFFFC
-
-
 def write(text: str, name: str, folder: int) -> None:
     """Write to a file in an open folder."""
     descriptor = os.open(name, os.O_WRONLY, dir_fd=folder)
@@ -87,8 +83,7 @@ class RecorderRealTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """This process is in the group until the test ends."""
-        if os.stat("/proc/self/ns/pid").st_ino != INITIAL_PIDS:
-            raise SkipTest("the kernel's record has the pids of another namespace than ours")
+        needRecord()
         try:
             self.top = LinuxBpf().root()
         except OSError as error:

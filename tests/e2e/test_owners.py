@@ -15,6 +15,7 @@ from tests.e2e.case import Over4, Over6, TunnelCase
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Dante, Microsocks
+from tests.e2e.lab.record import needRecord
 from tests.e2e.lab.topology import IPV4, IPV6
 from tests.e2e.lab.udp import mirror
 
@@ -189,6 +190,7 @@ class OwnersChecks(TunnelCase):
 
     def test_lateExec(self) -> None:
         """A process that becomes an excluded program after a second, or leaves one, is seen."""
+        needRecord()
         self.tunnel(excludedProcesses=["myfetch"], excludeRefresh="1h")
         mine = self.program(shutil.which("curl"), "myfetch")
         waits = ("sh", "-c", 'sleep 1; exec "$@"', "sh")
