@@ -23,6 +23,36 @@ class MountTests(SynchronousTestCase):
         self.assertEqual(findMount(TEXT.splitlines()[0]), "")
         self.assertEqual(findMount("24 30 0:22 / /cg rw - cgroup cgroup rw\nx\n"), "")
 
+    def test_hidden(self) -> None:
+        """What lies over it, or over a folder on the way, hides it; nothing else does."""
+        tree = (
+            "22 1 8:1 / / rw - ext4 /dev/vda rw\n"
+            "23 22 0:21 / /sys rw - sysfs sysfs rw\n"
+            "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
+            "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+        )
+        for parent, point, hidden in (
+            ("41", "/sys/fs/cgroup/unified", True),
+            ("31", "/sys/fs/cgroup", True),
+            ("23", "/sys/fs", True),
+            ("22", "/sys", False),  # It lies under the other one.
+            ("23", "/sys", True),
+            ("22", "/", True),
+            ("41", "/sys/fs/cgroup/unified/below", False),
+            ("31", "/sys/fs/cgroup/uni", False),
+            ("23", "/sys/kernel", False),
+        ):
+            other = f"50 {parent} 0:50 / {point} rw - tmpfs tmpfs rw\n"
+            found = "" if hidden else "/sys/fs/cgroup/unified"
+            for text in (tree + other, other + tree):
+                self.assertEqual(findMount(text), found, other)
+
+    def test_another(self) -> None:
+        """One that is visible is taken where another is hidden."""
+        text = f"{TEXT}50 41 0:50 / /sys/fs/my\\040cgroup rw - tmpfs tmpfs rw\n"
+        self.assertEqual(findMount(text), "")
+        self.assertEqual(findMount(f"{text}60 22 0:38 / /cg rw - cgroup2 cgroup2 rw\n"), "/cg")
+
     def test_file(self) -> None:
         """The file is read; without it, and without version 2, there is no mount."""
         path = self.mktemp()
