@@ -29,6 +29,7 @@ from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import Family
 from tests.e2e.lab.udp import Address, UDPServer
 from tests.e2e.routes_case import FAMILIES, FOLLOWED, PROMISE, RoutesCase
+from tests.e2e.test_owners import cgroupRoot
 
 WORLD = (HOST4.world, HOST6.world)
 
@@ -332,15 +333,23 @@ class OnlyChecks(RoutesCase):
 
     def test_nscd(self) -> None:
         """A program that looks names up for the chosen is named at the start."""
+        self.assertNscdNamed(True)
+
+    def test_nscdChosen(self) -> None:
+        """It is not if it is chosen as well."""
+        cgroupRoot()
+        self.assertNscdNamed(False, "unit:nscd.service")
+
+    def assertNscdNamed(self, named: bool, *chosen: str) -> None:
+        """A daemon for Ann and C{chosen} says whether nscd looks names up, which it finds."""
         place = "mount -t tmpfs tmpfs /run && mkdir /run/nscd"
         argv = ["unshare", "--mount", "sh", "-c", f'{place} && exec "$0" -c "$1"']
         nscd = Child(self.lab.host.argv([*argv, sys.executable, NSCD]), self.directory / "nscd.log")
         self.addCleanup(nscd.stop)
         waitUntil(lambda: "there" in nscd.output(), PATIENCE, "nscd listens")
-        for chosen, named in (((), True), (("unit:nscd.service",), False)):
-            daemon = self.only(f"uid:{ANN.uid}", *chosen)
-            self.assertEqual("nscd looks names up for all programs" in daemon.log(), named)
-            daemon.stop()
+        daemon = self.only(f"uid:{ANN.uid}", *chosen)
+        self.assertEqual("nscd looks names up for all programs" in daemon.log(), named)
+        daemon.stop()
 
     def test_killSwitch(self) -> None:
         """

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
+from nanotun.linux.cgroups import cgroupMount
 from tests.e2e.case import Over4, Over6, TunnelCase
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.process import PATIENCE, waitUntil
@@ -45,11 +46,10 @@ def cgroupRoot() -> Path:
 
     @raise SkipTest: there is none, or none where groups can be made.
     """
-    text = Path("/proc/self/mountinfo").read_text()
-    found = re.search(r"^(?:\S+ ){4}(\S+) .* - cgroup2 ", text, re.MULTILINE)
-    if found is None or not os.access(found[1], os.W_OK):
+    root = cgroupMount()
+    if not root or not os.access(root, os.W_OK):
         raise SkipTest("there are no control groups of version 2 that can be made")
-    return Path(found[1])
+    return Path(root)
 
 
 def tellPeer(connection: socket.socket) -> None:

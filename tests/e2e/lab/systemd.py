@@ -12,6 +12,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from nanotun.linux.cgroups import cgroupMount
 from tests.e2e.lab.namespace import Namespace
 from tests.e2e.lab.process import PATIENCE, Child, LabError, run, waitUntil
 
@@ -60,11 +61,8 @@ _TARGET = "[Unit]\nDescription=The laboratory\nDefaultDependencies=no\n"
 
 def _cgroups() -> Path | None:
     """The hierarchy of cgroups version 2, if we may make groups there."""
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, place, kind, options, *_ = line.split()
-        if kind == "cgroup2" and "rw" in options.split(","):
-            return Path(place)
-    return None
+    root = cgroupMount()
+    return Path(root) if root and os.access(root, os.W_OK) else None
 
 
 def missing() -> str:
