@@ -29,7 +29,7 @@ import skips
 
 TRIAL = [sys.executable, "-m", "twisted.trial"]
 
-#: Trial's directory.  One for each user, as trial removes what the last run left there.
+#: Has the directories that trial makes, and removes in the next run.  One for each user.
 DIRECTORY = f"_trial.{os.getuid()}"
 
 #: How many end-to-end modules run at a time.
@@ -112,7 +112,7 @@ def runTrial(names: list[str]) -> Counts:
     """Run test modules, and show trial's output as it is printed."""
     lines = []
     with subprocess.Popen(
-        [*TRIAL, f"--temp-directory={DIRECTORY}", *names],
+        [*TRIAL, f"--temp-directory={DIRECTORY}/0", *names],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=golang.ROOT,
@@ -192,7 +192,7 @@ def runE2E() -> Counts:
     directories: SimpleQueue[str] = SimpleQueue()
     for number in range(AT_A_TIME):
         # Short, as the path of a unix socket may have no more than 107 characters.
-        directories.put(f"{DIRECTORY}.{number}")
+        directories.put(f"{DIRECTORY}/{number}")
     with ThreadPoolExecutor(AT_A_TIME) as workers:
         names = (f"tests.e2e.{file.stem}" for file in files)
         results = list(workers.map(runModule, names, repeat(directories)))
@@ -240,6 +240,13 @@ def showGo(events: list[dict[str, str]]) -> None:
             print(f"{event['Action']:<4} {event.get('Package')} {event.get('Elapsed', 0)}s")
 
 
+def makeDirectory() -> None:
+    """Make the directory of trial's directories, which others may enter."""
+    directory = golang.ROOT / DIRECTORY
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o755)
+
+
 SUITES = {"unit": runUnit, "go": runGo, "e2e": runE2E}
 
 
@@ -248,6 +255,9 @@ def main(names: list[str]) -> int:
     if not names or not all(name in SUITES or name.startswith("tests.") for name in names):
         print(__doc__, file=sys.stderr)
         return 2
+    # Tests, and the servers that they start, become other users and read what others have made.
+    os.umask(0o022)
+    makeDirectory()
     results = {}
     for name in names:
         print(f"--- {name}", flush=True)
