@@ -132,7 +132,8 @@ class OptionsTests(ConsoleCase):
         self.assertTrue(self.parse("--keep-proxy-env", "true").keepsProxyEnv)
 
     def test_user(self) -> None:
-        """The user is looked up."""
+        """The user is looked up, for root."""
+        self.patch(os, "geteuid", lambda: 0)
         user = self.parse("-u", "root", "id").user
         assert user is not None
         self.assertEqual(user.uid, 0)

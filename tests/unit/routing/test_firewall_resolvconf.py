@@ -156,10 +156,13 @@ class MountedFileTests(SynchronousTestCase):
 
     def test_settings(self) -> None:
         """It is left alone if the settings say so, or if the tunnel is for some programs."""
+        path = os.path.abspath(self.mktemp())
+        self.mounts(path)
+        Path(path).touch()
         for given, wanted in (
             ({}, 1),
             ({"resolvConf": "off"}, 0),
             ({"onlyProcesses": ["uid:0"]}, 0),
         ):
-            files = fileOf(settings(**given), "/etc/resolv.conf", str(self.root))
+            files = fileOf(settings(**given), path, str(self.root))
             self.assertEqual(len(files), wanted, given)
