@@ -15,6 +15,7 @@ from tests.e2e.case import GVisor, Over4, Over6, Simple
 from tests.e2e.lab.capture import NanotunCapture, Shown, packets
 from tests.e2e.lab.console import nanotun, say
 from tests.e2e.lab.daemon import Daemon, environment
+from tests.e2e.lab.ordinary import needReadable
 from tests.e2e.lab.process import PATIENCE, Child, waitUntil
 from tests.e2e.lab.topology import IPV4
 from tests.e2e.lab.udp import Address, UDPServer
@@ -227,6 +228,7 @@ class CaptureEndTests(CaptureCase):
 
     def test_otherUser(self) -> None:
         """Another user gets no packets, but a sentence."""
+        needReadable()
         runDir = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, runDir, True)
         os.chmod(runDir, 0o755)

@@ -21,6 +21,7 @@ from tests.e2e.lab.daemon import (
     environment,
     writeConfig,
 )
+from tests.e2e.lab.ordinary import needReadable
 from tests.e2e.lab.process import PATIENCE, Child, waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, TUN_NAME
 
@@ -272,6 +273,7 @@ class StartTests(TunnelCase):
 
     def test_notRoot(self) -> None:
         """Another user is told to be root, and nothing changes."""
+        needReadable()
         prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         for flag in ((), ("-d",)):
             done = say(

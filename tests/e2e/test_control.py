@@ -19,6 +19,7 @@ from nanotun.errors import RunningError
 from tests.e2e.case import TunnelCase
 from tests.e2e.lab.console import say
 from tests.e2e.lab.daemon import Daemon, launch, writeConfig
+from tests.e2e.lab.ordinary import needReadable
 from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.unit.fields import fieldsIn, keysOf
 
@@ -151,6 +152,7 @@ class ControlTests(TunnelCase):
 
     def test_otherUser(self) -> None:
         """Another user cannot ask, and is told so; he may see that the daemon runs."""
+        needReadable()
         # Other users may look into runDir, as into /run, but not into trial's own
         # directories.
         runDir = tempfile.mkdtemp()

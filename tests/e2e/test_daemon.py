@@ -27,6 +27,7 @@ from tests.e2e.lab.daemon import (
     launch,
     writeConfig,
 )
+from tests.e2e.lab.ordinary import needReadable
 from tests.e2e.lab.process import PATIENCE, Child, waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, TUN_NAME
 from tests.heavy import heavyAmong
@@ -193,6 +194,7 @@ class MistakeTests(LabCase):
 
     def test_notRoot(self) -> None:
         """Without root, the error says that root is needed."""
+        needReadable()
         directory = self.directory / "mistake-root"
         directory.mkdir()
         nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")

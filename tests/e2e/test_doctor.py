@@ -17,6 +17,7 @@ from tests.e2e.lab import badsocks, toydns
 from tests.e2e.lab.cell import Running, nanotun, traces
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.httpproxies import FORBIDDEN, Tinyproxy
+from tests.e2e.lab.ordinary import needReadable
 from tests.e2e.lab.proxies import Microsocks
 from tests.e2e.lab.topology import IPV4
 from tests.e2e.lab.udp import Address, UDPServer
@@ -140,6 +141,7 @@ class RightsTests(DoctorCase):
 
     def test_notRoot(self) -> None:
         """Without root, the report says so."""
+        needReadable()
         found = self.examine(prefix=["setpriv", "--reuid=65534", "--clear-groups"])
         bad = self.bad(found)
         self.assertIn(("fail", "privileges"), bad)

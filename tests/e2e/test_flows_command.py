@@ -18,6 +18,7 @@ from tests.e2e.case import TunnelCase
 from tests.e2e.lab import curl, nameserver
 from tests.e2e.lab.console import nanotun, say
 from tests.e2e.lab.daemon import Daemon, environment
+from tests.e2e.lab.ordinary import needReadable
 from tests.e2e.lab.process import dieWithParent, waitUntil
 from tests.e2e.lab.topology import IPV4
 from tests.e2e.lab.udp import echo
@@ -161,6 +162,7 @@ class FlowsCommandTests(TunnelCase):
 
     def test_another(self) -> None:
         """Another user of the machine sees nothing and closes nothing."""
+        needReadable()
         with self.downloading() as program:
             (flow,) = self.flows()
             for words in (("flows",), ("flows", "--json"), ("top",), ("close", str(flow["id"])),

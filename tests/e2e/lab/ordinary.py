@@ -13,6 +13,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from twisted.trial.unittest import SkipTest
+
+import nanotun
 from tests.e2e.lab.process import PROJECT_ROOT
 
 NOBODY = 65534
@@ -41,6 +44,22 @@ NODE = f"""\
 """
 
 
+def needReadable(outside: bool = True) -> None:
+    """
+    Skip where another user may not read this checkout, and so not start nanotun.
+
+    @param outside: whether what leads there, and to Python, has to be readable as well.
+    """
+    paths = {PROJECT_ROOT, Path(nanotun.__file__).parent, Path(sys.prefix)}
+    files = {Path(nanotun.__file__), Path(sys.prefix) / "pyvenv.cfg"}
+    if outside:
+        paths |= {*PROJECT_ROOT.parents, *Path(sys.base_prefix).resolve().parents}
+    for path in sorted(paths | files):
+        mode = path.stat().st_mode if path.exists() else 0o777
+        if not (mode & stat.S_IROTH and (path in files or mode & stat.S_IXOTH)):
+            raise SkipTest(f"other users cannot read {path}, which 'make test' opens where it can")
+
+
 def asOrdinary(directory: Path, mode: int | None = 0o666, more: str = "") -> str:
     """
     Make a program that runs its arguments as an ordinary user, to whom C{directory} belongs from
@@ -49,7 +68,9 @@ def asOrdinary(directory: Path, mode: int | None = 0o666, more: str = "") -> str
     @param mode: that of F{/dev/net/tun}; 0 for none at all, and L{None} for the machine's own.
     @param more: lines of a shell script that change the user's machine further.
     @return: its path.
+    @raise SkipTest: see L{needReadable}.
     """
+    needReadable(outside=False)
     for path in (directory, *directory.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
     needed = {PROJECT_ROOT, Path(sys.prefix), Path(sys.base_prefix), directory}
