@@ -5,6 +5,7 @@ The examples of docs/script.md in the daemon, with real programs.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -139,7 +140,9 @@ class ExampleTests(ScriptCase):
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         table = Path(f"/proc/{process.pid}/net/unix")
-        waitUntil(lambda: "@nanotun-ask" in table.read_text(), PATIENCE, "somebody to ask")
+        # A flag says that it listens, which it does a moment after it has the name.
+        listens = re.compile(r" 00010000 \S+ \S+ +\d+ @nanotun-ask$", re.MULTILINE)
+        waitUntil(lambda: listens.search(table.read_text()), PATIENCE, "somebody to ask")
         return process
 
     def read(self, process: subprocess.Popen[bytes], count: int) -> str:
