@@ -81,6 +81,13 @@ class LabTests(LabCase):
             short = curl.download(self.lab.app, family.url(web.port, "/bytes/9"), length, *proxy)
             self.assertFalse(short.whole)
 
+    def test_goneAlready(self) -> None:
+        """A namespace that somebody else has removed has no processes, and is removed again."""
+        namespace = Namespace(f"nt{os.getpid()}-gone")
+        run(["ip", "netns", "del", namespace.name])
+        self.assertEqual(namespace.processes(), [])
+        namespace.remove()
+
     def test_leftoversGo(self) -> None:
         """A namespace whose maker is dead is removed at the next start; others stay."""
         dead = run(["sh", "-c", "echo $$"]).stdout.strip()

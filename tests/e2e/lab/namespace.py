@@ -193,11 +193,11 @@ class Host(Namespace):
 
 def _processesIn(name: str) -> list[int]:
     me = os.getpid()  # `ip netns pids` would list us while a thread is in the namespace.
-    return [
-        pid
-        for pid in map(int, run(["ip", "netns", "pids", name], check=False).stdout.split())
-        if pid != me
-    ]
+    done = run(["ip", "netns", "pids", name], check=False)
+    if done.returncode != 0:
+        # It is gone already.
+        return []
+    return [pid for pid in map(int, done.stdout.split()) if pid != me]
 
 
 def _removeByName(name: str) -> None:
