@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import stat
 import struct
 from collections.abc import Callable, Sequence
 from ctypes import (
@@ -32,6 +31,7 @@ from typing import Any
 
 from nanotun.errors import EngineError
 from nanotun.flow import Endpoint, Stats
+from nanotun.linux.trust import othersMayWrite
 
 NS_ABI_VERSION = 9
 
@@ -434,7 +434,7 @@ class NativeLibrary:
                 f"the native library {path} is not built; run `make build`."
             ) from None
         # Users who can write it could run code as root.
-        if os.geteuid() == 0 and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if os.geteuid() == 0 and othersMayWrite(status):
             raise EngineError(
                 f"the native library {path} can be written by others than its owner, so root "
                 f"does not load it; run `chmod go-w {path}`."

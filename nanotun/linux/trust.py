@@ -1,8 +1,8 @@
 """
-Opens files that nobody but root can have written.
+Who may write to a file, and files that nobody but root can have written.
 
-Directory and file are looked at by their descriptors, so that nobody can put another one in
-their place afterwards.  Their parents need no look: whatever a name leads to, the content
+L{openTrusted} looks at directory and file by their descriptors, so that nobody can put another
+one in their place afterwards.  Their parents need no look: whatever a name leads to, the content
 that is read was written by root.
 """
 
@@ -48,6 +48,25 @@ def openTrusted(directory: str, name: str, flags: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def othersMayWrite(status: os.stat_result) -> bool:
+    """
+    Whether anybody besides a file's owner, and root, may write to it.
+
+    A user's own group, of the same name, lets nobody else in as long as it has no other member.
+    Ubuntu and others give each user one, and a umask of 002 with it.
+    """
+    if status.st_mode & stat.S_IWOTH:
+        return True
+    if not status.st_mode & stat.S_IWGRP:
+        return False
+    try:
+        owner, group = pwd.getpwuid(status.st_uid), grp.getgrgid(status.st_gid)
+    except KeyError:
+        return True
+    own = owner.pw_gid == group.gr_gid and owner.pw_name == group.gr_name
+    return not own or not {owner.pw_name}.issuperset(group.gr_mem)
 
 
 def _check(path: str, status: os.stat_result) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import stat
 import subprocess
 import sys
 from typing import Any
@@ -371,7 +370,7 @@ class LoadTests(SynchronousTestCase):
         path = self.mktemp()
         with open(path, "w"):
             pass
-        os.chmod(path, stat.S_IRUSR | stat.S_IWUSR | stat.S_IWGRP)
+        os.chmod(path, 0o602)
         self.patch(os, "geteuid", lambda: 0)
         error = self.assertRaises(EngineError, abi.NativeLibrary.load, path)
         self.assertIn("chmod go-w", str(error))

@@ -4,12 +4,14 @@ Tests of L{nanotun.linux.trust}.
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from nanotun.linux.trust import NotTrusted, openTrusted
+from nanotun.linux.trust import NotTrusted, openTrusted, othersMayWrite
 
 
 class TrustTests(SynchronousTestCase):
@@ -81,3 +83,44 @@ class TrustTests(SynchronousTestCase):
         self.assertRaises(FileNotFoundError, self.read)
         self.directory.rmdir()
         self.assertRaises(FileNotFoundError, self.read)
+
+
+class OthersMayWriteTests(SynchronousTestCase):
+    """L{othersMayWrite}."""
+
+    def setUp(self) -> None:
+        """The user ada has a group of her own, and is in staff besides."""
+        users = {1000: ("ada", 1000), 1001: ("bob", 50)}
+        groups = {1000: ("ada", ["ada"]), 50: ("staff", []), 1001: ("bob", [])}
+
+        def user(uid: int) -> pwd.struct_passwd:
+            name, gid = users[uid]
+            return pwd.struct_passwd((name, "x", uid, gid, "", "/", "/bin/sh"))
+
+        def group(gid: int) -> grp.struct_group:
+            name, members = groups[gid]
+            return grp.struct_group((name, "x", gid, members))
+
+        self.members = groups[1000][1]
+        self.patch(pwd, "getpwuid", user)
+        self.patch(grp, "getgrgid", group)
+
+    def others(self, mode: int, uid: int = 1000, gid: int = 1000) -> bool:
+        """What is said of a file."""
+        return othersMayWrite(os.stat_result((mode, 0, 0, 1, uid, gid, 0, 0, 0, 0)))
+
+    def test_bits(self) -> None:
+        """Only bits for writing count; those for everybody let everybody in."""
+        for mode, others in ((0o755, False), (0o555, False), (0o757, True), (0o777, True)):
+            self.assertEqual(self.others(mode), others, oct(mode))
+
+    def test_ownGroup(self) -> None:
+        """A user's own group lets nobody else in, while it has no other member."""
+        self.assertFalse(self.others(0o775))
+        self.members.append("bob")
+        self.assertTrue(self.others(0o775))
+
+    def test_otherGroups(self) -> None:
+        """Any other group does: one of another name, not the user's first, or unknown."""
+        for uid, gid in ((1000, 50), (1001, 50), (1001, 1001), (1000, 7), (7, 1000)):
+            self.assertTrue(self.others(0o775, uid, gid), (uid, gid))
