@@ -37,6 +37,13 @@ USER_NAMESPACE = ("--user", "--map-current-user", "--keep-caps")
 END_LIMIT = 5.0
 
 
+def isolated() -> list[str]:
+    """
+    Options of the helper's Python, which writes byte code only if this process does.
+    """
+    return ["-I", "-B"] if sys.dont_write_bytecode else ["-I"]
+
+
 class Cell:
     """
     A cell and the helper in it.
@@ -89,7 +96,7 @@ class Cell:
             "rootless": rootless,
         })  # fmt: skip
         path = "\n".join(entry for entry in sys.path if entry)
-        python = [sys.executable, "-I", "-c", BOOT.format(module), path, about]
+        python = [sys.executable, *isolated(), "-c", BOOT.format(module), path, about]
         try:
             self._process = subprocess.Popen(
                 [program, *(USER_NAMESPACE if rootless else ()), *NAMESPACES, *python, *argv],

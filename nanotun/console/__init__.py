@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import NamedTuple
 
@@ -90,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         L{INTERRUPTED}, or one of the word's own.
     """
     fillStreams()
+    leaveNoByteCode()
     try:
         status = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -124,6 +126,24 @@ def fillStreams() -> None:
         sys.stdout = open(1, "w", closefd=False)
     if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)
+
+
+def leaveNoByteCode() -> None:
+    """
+    As root, write no byte code into another user's installation: that user could not remove the
+    directories that Python makes for it, so that neither an upgrade nor a removal would work.
+    """
+    if os.geteuid() != 0 or os.stat(__file__).st_uid == 0:
+        return
+    sys.dont_write_bytecode = True
+    # What Python has written already, until it came here.
+    for name in ("nanotun", "nanotun.console"):
+        spec = sys.modules[name].__spec__
+        if spec is not None and spec.cached is not None:
+            with suppress(OSError):
+                if os.lstat(spec.cached).st_uid == 0:
+                    os.unlink(spec.cached)
+                    os.rmdir(os.path.dirname(spec.cached))
 
 
 def _dispatch(arguments: list[str]) -> int:

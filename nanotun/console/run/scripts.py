@@ -19,7 +19,7 @@ from typing import Any
 from twisted.internet.protocol import Factory
 
 from nanotun.cell.command import CommandUser
-from nanotun.cell.launch import BOOT
+from nanotun.cell.launch import BOOT, isolated
 from nanotun.cell.users import findUser
 from nanotun.console.run.options import RunOptions
 from nanotun.daemon.scripts import scriptFor, scriptOptions
@@ -195,11 +195,11 @@ class ScriptProcess:
             "names": {name: sorted(fields) for name, fields in options.names.items()},
         }
         search = "\n".join(entry for entry in sys.path if entry)
-        argv = [sys.executable, "-I", "-u", "-c", BOOT.format(HELPER), search, json.dumps(about)]
+        python = [sys.executable, *isolated(), "-u"]
         try:
             # No terminal, and no signals of it; what the script prints is none of COMMAND's output.
             self._process = subprocess.Popen(
-                argv,
+                [*python, "-c", BOOT.format(HELPER), search, json.dumps(about)],
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 env=dict(environment),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any, cast
 
 from rich.console import Console
 from twisted.scripts._twistd_unix import ServerOptions
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from nanotun import __version__, console
 from nanotun.config.options import Options
@@ -23,7 +24,11 @@ from nanotun.console import command, confirm, run, start, status, stop
 from nanotun.console.status import showLive
 from nanotun.control.lock import InstanceLock
 from nanotun.errors import ConfigError, NotRunning, RunningError
+from tests import ROOT
 from tests.unit.console.status_cases import REPORT
+
+#: Python writes no byte code where this is set.
+CACHED = "PYTHONDONTWRITEBYTECODE"
 
 NAMES = "nano0", "/run/nanotun"
 
@@ -65,6 +70,31 @@ class MainTests(ConsoleCase):
         )
         done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
         self.assertEqual(done.returncode, 0)
+
+    def test_byteCode(self) -> None:
+        """
+        As root, nothing is written into another user's installation, so that this user can remove
+        it; into one of root's, byte code is.
+        """
+        if os.geteuid() != 0:
+            raise SkipTest("only root can give files away")
+        for owner, written in ((65534, False), (0, True)):
+            place = Path(self.mktemp()).resolve()
+            without = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / "nanotun", place / "nanotun", ignore=without)
+            for path in (place, *place.rglob("*")):
+                os.chown(path, owner, owner)
+            code = "import nanotun.console as c; c.main(['check', '--help'])"
+            kept = {name: os.environ[name] for name in os.environ if name != CACHED}
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                env={**kept, "PYTHONPATH": str(place)},
+                stdout=subprocess.DEVNULL,
+            )
+            self.assertEqual(done.returncode, 0)
+            made = {path.parent.name for path in place.rglob("__pycache__")}
+            self.assertEqual({"nanotun", "console", "config"} <= made, written, made)
+            self.assertEqual(bool(made), written, made)
 
     def test_nothing(self) -> None:
         """Without a word the help goes to stderr, and the status is 2."""
