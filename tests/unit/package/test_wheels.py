@@ -5,6 +5,7 @@ builds themselves are C{make wheel} and C{make test-wheel}.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import re
@@ -79,8 +80,13 @@ class CheckMachineTests(SynchronousTestCase):
 
     def test_musl(self) -> None:
         """On musl, the sentence says why it cannot work, and what does."""
-        for answer in (None, ""):
-            self.patch(os, "confstr", lambda name, answer=answer: answer)
+
+        def confstr(name: str) -> str:
+            # As musl has no such thing.
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+        for answer in (confstr, lambda name: None, lambda name: ""):
+            self.patch(os, "confstr", answer)
             self.assertEqual(
                 str(self.assertRaises(RuntimeError, golang.checkMachine)),
                 "nanotun needs glibc, and this system has musl, which cannot load Go's shared "
