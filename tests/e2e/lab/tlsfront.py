@@ -4,6 +4,7 @@ TLS in front of a proxy: stunnel, and its certificates.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,21 @@ key = {key}
 """
 
 RIGHT_NAMES = (f"IP:{IPV4.proxy}", f"IP:{IPV6.proxy}")
+#: What `openssl ca` needs.
+_SIGNING = """
+[ca]
+default_ca = lab
+[lab]
+database = {directory}/expired.index
+serial = {directory}/expired.serial
+new_certs_dir = {directory}
+default_md = sha256
+policy = any
+copy_extensions = copy
+[any]
+commonName = supplied
+"""
+
 WRONG_NAMES = ("DNS:proxy.invalid", "IP:10.77.1.77")
 
 
@@ -82,9 +98,15 @@ def expired(directory: Path, ca: Certificate, names: tuple[str, ...] = RIGHT_NAM
     argv = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     argv += ["-nodes", "-subj", "/CN=expired", "-addext", f"subjectAltName={','.join(names)}"]
     run([*argv, "-keyout", str(made.key), "-out", str(asked)])
-    argv = ["openssl", "x509", "-req", "-in", str(asked), "-copy_extensions", "copy"]
-    argv += ["-CA", str(ca.cert), "-CAkey", str(ca.key), "-CAcreateserial", "-days", "-1"]
-    run([*argv, "-out", str(made.cert)])
+    # x509 makes none that has ended in OpenSSL 3.4, and takes no dates before.
+    (directory / "expired.index").touch()
+    config = directory / "expired.conf"
+    config.write_text(_SIGNING.format(directory=directory))
+    now = datetime.now(UTC)
+    began, ended = (f"{now - timedelta(days):%Y%m%d%H%M%SZ}" for days in (2, 1))
+    argv = ["openssl", "ca", "-batch", "-notext", "-config", str(config), "-create_serial"]
+    argv += ["-cert", str(ca.cert), "-keyfile", str(ca.key), "-in", str(asked)]
+    run([*argv, "-startdate", began, "-enddate", ended, "-out", str(made.cert)])
     return made
 
 
