@@ -20,6 +20,11 @@ SYSCONFDIR=${SYSCONFDIR:-/etc}
 DESTDIR=${DESTDIR:-}
 lib=$PREFIX/lib/nanotun
 config=$SYSCONFDIR/nanotun.yaml
+# Where XDG_DATA_DIRS is not set, as in a session by SSH, fish looks nowhere below /usr/local.
+case $PREFIX in
+    /usr) fish=$PREFIX/share/fish/vendor_completions.d ;;
+    *) fish=$SYSCONFDIR/fish/completions ;;
+esac
 # The directories that were made for the installation.
 directories=$lib/directories
 
@@ -57,7 +62,7 @@ files() {
     echo "docs/nanotun.8 $PREFIX/share/man/man8/nanotun.8 644"
     echo "etc/completions/nanotun.bash $PREFIX/share/bash-completion/completions/nanotun 644"
     echo "etc/completions/nanotun.zsh $PREFIX/share/zsh/site-functions/_nanotun 644"
-    echo "etc/completions/nanotun.fish $PREFIX/share/fish/vendor_completions.d/nanotun.fish 644"
+    echo "etc/completions/nanotun.fish $fish/nanotun.fish 644"
     echo "etc/grafana/nanotun.json $PREFIX/share/nanotun/grafana.json 644"
     echo "etc/prometheus/nanotun-alerts.yml $PREFIX/share/nanotun/prometheus-alerts.yml 644"
 }

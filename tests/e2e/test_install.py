@@ -24,16 +24,20 @@ INSTALLER = PROJECT_ROOT / "tools" / "install.sh"
 #: Everything installed except the code, below PREFIX and SYSCONFDIR.
 FILES = {
     "etc/default/nanotun",
+    "etc/fish/completions/nanotun.fish",
     "etc/init.d/nanotun",
     "etc/nanotun.yaml",
     "usr/bin/nanotun",
     "usr/lib/systemd/system/nanotun.service",
     "usr/share/bash-completion/completions/nanotun",
-    "usr/share/fish/vendor_completions.d/nanotun.fish",
     "usr/share/man/man8/nanotun.8",
     "usr/share/nanotun/grafana.json",
     "usr/share/nanotun/prometheus-alerts.yml",
     "usr/share/zsh/site-functions/_nanotun",
+}
+#: The same with the system's own PREFIX, /usr, of which fish knows a directory for packages.
+PACKAGED = FILES - {"etc/fish/completions/nanotun.fish"} | {
+    "usr/share/fish/vendor_completions.d/nanotun.fish"
 }
 KEPT = {"etc/default/nanotun", "etc/nanotun.yaml"}
 
@@ -216,7 +220,7 @@ class InstallTests(LabCase):
     def test_package(self) -> None:
         """For a package, everything is below DESTDIR, and no file mentions DESTDIR."""
         self.install(DESTDIR=self.root, PREFIX="/usr", SYSCONFDIR="/etc")
-        self.assertEqual(self.files(), FILES)
+        self.assertEqual(self.files(), PACKAGED)
         self.assertEqual(os.readlink(self.root / "usr/bin/nanotun"), "/usr/lib/nanotun/bin/nanotun")
         places = [str(place).encode() for place in (self.root, PROJECT_ROOT)]
         telling = [
