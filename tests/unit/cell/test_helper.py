@@ -343,3 +343,20 @@ class CellTests(SynchronousTestCase):
         self.assertNotEqual(cell._process.poll(), None)
         cell.end()
         self.assertRaises(ChannelClosed, cell.channel.receive)
+
+    def test_byteCode(self) -> None:
+        """The helper writes byte code only if this process does."""
+        code = (
+            "import json, socket\n"
+            "about = json.loads(sys.argv[1])\n"
+            "from nanotun.cell.channel import Channel\n"
+            "c = Channel(socket.socket(fileno=about['channel']))\n"
+            "c.send(hello=1); c.send(silent=sys.dont_write_bytecode); c.receive()\n"
+        )
+        self.patch(launch, "BOOT", BOOT.partition("import {0}")[0] + code)
+        for silent in (True, False):
+            self.patch(sys, "dont_write_bytecode", silent)
+            cell = self.cell('exec "$@"')
+            cell.ready()
+            self.assertEqual(cell.channel.receive(10)[0], {"silent": silent})
+            cell.end()
