@@ -4,8 +4,7 @@ The DNS servers of the laboratory that speak TLS and HTTPS, without the daemon.
 
 from __future__ import annotations
 
-import ssl
-
+from nanotun.upstream.tlsstream import makeContext
 from tests.e2e.lab import baddns, tlsfront, toydns
 from tests.e2e.lab.dnsdist import Dnsdist
 from tests.e2e.lab.nameserver import HTTPS_PORT, HUGE_RECORDS, PATH, TLS_PORT, Answer, ask, kdig
@@ -59,7 +58,7 @@ class ServersTests(ProgramsCase):
         self.started(
             Dnsdist(self.lab.world, self.directory, IPV4.direct, IPV4.world, self.shown, each=1)
         )
-        context = ssl.create_default_context(cafile=str(self.ca.cert))
+        context = makeContext(str(self.ca.cert), protocols=())
         connection = self.lab.world.connect((IPV4.direct, TLS_PORT))
         answers = 0
         with context.wrap_socket(connection, server_hostname=baddns.NAME) as tls:

@@ -42,6 +42,8 @@ class Prometheus(Server):
         rules = ROOT / "etc" / "prometheus" / "nanotun-alerts.yml"
         config.write_text(_CONFIG.format(rules=rules, token=token, target=target))
         argv = [
+            # It looks this machine's name up, which /etc/hosts may lack.
+            *("unshare", "--uts", "sh", "-c", 'hostname localhost && exec "$@"', "sh"),
             "prometheus",
             f"--config.file={config}",
             f"--storage.tsdb.path={directory / 'prometheus'}",
