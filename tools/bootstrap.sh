@@ -91,6 +91,7 @@ if [ "${1:-build}" = test ]; then
     want zsh zsh
     want fish fish
     want dbus-daemon dbus-daemon
+    [ -e /usr/share/dbus-1/system.conf ] || wanted="$wanted dbus-system-bus-common"
     want prometheus promtool
     want nodejs node
     # For a stand-in of systemd-resolved, which Debian's own Python runs.

@@ -12,7 +12,12 @@ from tests.e2e.lab.process import PATIENCE, Child, run, waitUntil
 PROGRAM = "/lib/systemd/systemd-networkd"
 
 #: All that is needed.
-PROGRAMS = (PROGRAM, "/usr/bin/dbus-daemon", "/usr/bin/networkctl")
+PROGRAMS = (
+    PROGRAM,
+    "/usr/bin/dbus-daemon",
+    "/usr/bin/networkctl",
+    "/usr/share/dbus-1/system.conf",
+)
 
 #: For links that have no file of their own: with a pattern that is too wide, nano0 as well.
 _REST = """\
@@ -23,11 +28,14 @@ LinkLocalAddressing=no
 IPv6AcceptRA=no
 """
 
-# It waits for udev, unless /sys is read-only as in a container.
+# It waits for udev, unless /sys is read-only as in a container, where Ubuntu's waits as well: until
+# udev has written what it knows about a link.
 _SCRIPT = """\
 mount --make-rprivate /
 mount --bind "$1" /run
 mkdir -p /run/dbus /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp
+mkdir -p /run/udev/data
+for link in $(seq 99); do echo I:1 >"/run/udev/data/n$link"; done
 chmod -R a+rwX /run/systemd
 mount -o remount,ro /sys
 dbus-daemon --system --fork --nopidfile
