@@ -57,7 +57,10 @@ def needReadable(outside: bool = True) -> None:
     for path in sorted(paths | files):
         mode = path.stat().st_mode if path.exists() else 0o777
         if not (mode & stat.S_IROTH and (path in files or mode & stat.S_IXOTH)):
-            raise SkipTest(f"other users cannot read {path}, which 'make test' opens where it can")
+            raise SkipTest(
+                f"other users cannot read {path}; run 'make test', and before that, if this clone "
+                f"was made under a umask of 077, 'chmod -R go+rX {PROJECT_ROOT}'"
+            )
 
 
 def asOrdinary(directory: Path, mode: int | None = 0o666, more: str = "") -> str:
