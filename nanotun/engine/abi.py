@@ -428,13 +428,13 @@ class NativeLibrary:
         @raise EngineError: it is missing, writable by others, or not loadable.
         """
         try:
-            status = os.stat(path)
+            others = othersMayWrite(path)
         except OSError:
             raise EngineError(
                 f"the native library {path} is not built; run `make build`."
             ) from None
         # Users who can write it could run code as root.
-        if os.geteuid() == 0 and othersMayWrite(status):
+        if os.geteuid() == 0 and others:
             raise EngineError(
                 f"the native library {path} can be written by others than its owner, so root "
                 f"does not load it; run `chmod go-w {path}`."

@@ -50,13 +50,16 @@ def openTrusted(directory: str, name: str, flags: int) -> int:
     return fd
 
 
-def othersMayWrite(status: os.stat_result) -> bool:
+def othersMayWrite(path: str) -> bool:
     """
     Whether anybody besides a file's owner, and root, may write to it.
 
-    A user's own group, of the same name, lets nobody else in as long as it has no other member.
+    A user's own group, of the same name, lets nobody else in as long as nobody else is in it.
     Ubuntu and others give each user one, and a umask of 002 with it.
+
+    @raise OSError: there is no such file.
     """
+    status = os.stat(path)
     if status.st_mode & stat.S_IWOTH:
         return True
     if not status.st_mode & stat.S_IWGRP:
@@ -66,7 +69,15 @@ def othersMayWrite(status: os.stat_result) -> bool:
     except KeyError:
         return True
     own = owner.pw_gid == group.gr_gid and owner.pw_name == group.gr_name
-    return not own or not {owner.pw_name}.issuperset(group.gr_mem)
+    if not own or not {owner.pw_name}.issuperset(group.gr_mem):
+        return True
+    if any(each.pw_gid == group.gr_gid and each.pw_uid != owner.pw_uid for each in pwd.getpwall()):
+        return True
+    try:
+        # Of a file with such a list, the group's bits are the most that any of its entries gives.
+        return bool(os.getxattr(path, "system.posix_acl_access"))
+    except OSError:
+        return False
 
 
 def _check(path: str, status: os.stat_result) -> None:

@@ -4,6 +4,7 @@ Tests of L{nanotun.linux.trust}.
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -90,24 +91,37 @@ class OthersMayWriteTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """The user ada has a group of her own, and is in staff besides."""
-        users = {1000: ("ada", 1000), 1001: ("bob", 50)}
+        self.users = {1000: ("ada", 1000), 1001: ("bob", 50)}
         groups = {1000: ("ada", ["ada"]), 50: ("staff", []), 1001: ("bob", [])}
 
         def user(uid: int) -> pwd.struct_passwd:
-            name, gid = users[uid]
+            name, gid = self.users[uid]
             return pwd.struct_passwd((name, "x", uid, gid, "", "/", "/bin/sh"))
 
         def group(gid: int) -> grp.struct_group:
             name, members = groups[gid]
             return grp.struct_group((name, "x", gid, members))
 
+        def attribute(path: str, name: str) -> bytes:
+            if name not in self.attributes:
+                raise OSError(errno.ENODATA, "No data available")
+            return b"..."
+
         self.members = groups[1000][1]
+        self.attributes: set[str] = set()
         self.patch(pwd, "getpwuid", user)
+        self.patch(pwd, "getpwall", lambda: [user(uid) for uid in self.users])
         self.patch(grp, "getgrgid", group)
+        self.patch(os, "getxattr", attribute)
 
     def others(self, mode: int, uid: int = 1000, gid: int = 1000) -> bool:
         """What is said of a file."""
-        return othersMayWrite(os.stat_result((mode, 0, 0, 1, uid, gid, 0, 0, 0, 0)))
+        status = os.stat_result((mode, 0, 0, 1, uid, gid, 0, 0, 0, 0))
+        patched = self.patch(os, "stat", lambda path: status)
+        try:
+            return othersMayWrite("file")
+        finally:
+            patched.restore()
 
     def test_bits(self) -> None:
         """Only bits for writing count; those for everybody let everybody in."""
@@ -119,6 +133,17 @@ class OthersMayWriteTests(SynchronousTestCase):
         self.assertFalse(self.others(0o775))
         self.members.append("bob")
         self.assertTrue(self.others(0o775))
+
+    def test_firstGroup(self) -> None:
+        """Somebody whose first group it is is a member, though no list has the name."""
+        self.users[1001] = ("bob", 1000)
+        self.assertTrue(self.others(0o775))
+
+    def test_list(self) -> None:
+        """Where an access control list gives others the right, the group's bits show it."""
+        self.attributes.add("system.posix_acl_access")
+        self.assertTrue(self.others(0o775))
+        self.assertFalse(self.others(0o755))
 
     def test_otherGroups(self) -> None:
         """Any other group does: one of another name, not the user's first, or unknown."""
