@@ -14,7 +14,8 @@ from typing import NamedTuple
 LIST = Path(__file__).resolve().parent.parent / "tests" / "skips.txt"
 
 _BLOCK = re.compile(
-    r"^={79}\n\[(?P<result>[^]]+)\]\n(?P<reason>.*?)\n\n(?P<names>(?:[\w.]+\n)+)(?=[=-]{79}$)",
+    r"^={79}\n\[(?P<result>[^]]+)\]\n(?P<reason>(?:(?!^={79}\n\[).)*?)\n\n"
+    r"(?P<names>(?:[\w.]+\n)+)(?=[=-]{79}$)",
     re.MULTILINE | re.DOTALL,
 )
 FAILED = {"FAIL", "ERROR", "SUCCESS!?!"}

@@ -108,6 +108,14 @@ FAILED (skips=1, failures=1, errors=2, unexpectedSuccesses=1)
         names = tuple(f"tests.a.ATests.test_{each}" for each in (1, 2, 4))
         self.assertEqual(self.verdict({}, output), (0, 4, 1, names))
 
+    def test_said(self) -> None:
+        """What a test has printed behind the names loses that block, and no other."""
+        said = "Exception ignored in: a file"
+        failed = f"{SEPARATOR}\n[FAIL]\nwrong\n\ntests.a.ATests.test_0\n{said}\n"
+        output = OUTPUT.replace(SEPARATOR, failed + SEPARATOR, 1)
+        self.assertEqual(list(skips.trialSkips(output)), [*ROAD, DANTE])
+        self.assertEqual(skips.trialFailures(output), [])
+
     def test_listed(self) -> None:
         """A reason counts where the list has the whole of it, for all releases or this one."""
         for release, left in (("trixie", []), ("bookworm", [DANTE])):
