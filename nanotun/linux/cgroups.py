@@ -33,9 +33,10 @@ def findMount(text: str) -> str:
         mount point as the fifth field; the file system's type is the first one behind a hyphen.
     """
     mounts: dict[str, _Mount] = {}
-    for line in text.splitlines():
+    # Not splitlines(): the kernel writes line breaks of Unicode's as they are.
+    for line in text.split("\n"):
         before, _, after = line.partition(" - ")
-        fields = before.split()
+        fields = before.split(" ")
         if len(fields) > 4:
             mounts[fields[0]] = _Mount(fields[0], fields[1], fields[4], after.partition(" ")[0])
     for mount in mounts.values():

@@ -53,6 +53,12 @@ class MountTests(SynchronousTestCase):
         self.assertEqual(findMount(text), "")
         self.assertEqual(findMount(f"{text}60 22 0:38 / /cg rw - cgroup2 cgroup2 rw\n"), "/cg")
 
+    def test_forged(self) -> None:
+        """A mount point with Unicode's own line breaks and blanks makes no line of its own."""
+        point = "/home/eve/a\u2028901\u200341\u20030:50\u2003/\u2003/sys/fs/my\\040cgroup"
+        text = f"{TEXT}50 22 0:50 / {point} rw - tmpfs tmpfs rw\n"
+        self.assertEqual(findMount(text), "/sys/fs/my cgroup")
+
     def test_file(self) -> None:
         """The file is read; without it, and without version 2, there is no mount."""
         path = self.mktemp()
