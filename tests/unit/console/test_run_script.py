@@ -280,6 +280,15 @@ class ProcessTests(SynchronousTestCase):
         # Standard streams, the channel, and the directory that it looks at.
         self.assertEqual(str(error), "[True, '/', '', 'x', True, 5]")
 
+    def test_byteCode(self) -> None:
+        """It writes byte code only if this process does."""
+        said = "json.dumps(dict(error=str(sys.dont_write_bytecode)))"
+        for silent in (True, False):
+            self.patch(sys, "dont_write_bytecode", silent)
+            process = self.process(f"channel.sendall({said}.encode() + b'\\n')\n")
+            error = self.assertRaises(ConfigError, process.ready, FakeReactor())
+            self.assertEqual(str(error), str(silent))
+
     def test_ended(self) -> None:
         """One that ends too early says how."""
         for code, why in (

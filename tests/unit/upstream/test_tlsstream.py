@@ -42,6 +42,14 @@ class ContextTests(SynchronousTestCase):
         The same certificates are good on each version of Python: the server's own is enough if it
         is trusted, and a CA needs no key usage.
         """
+        make = ssl.create_default_context
+
+        def strict(cafile: str | None) -> ssl.SSLContext:
+            context = make(cafile=cafile)
+            context.verify_flags |= ssl.VERIFY_X509_STRICT
+            return context
+
+        self.patch(ssl, "create_default_context", strict)
         context = makeContext(str(CERTIFICATES / "proxy.pem"))
         shake(TlsStream(context, "proxy.example"), TlsServer())
         self.assertFalse(context.verify_flags & ssl.VERIFY_X509_STRICT)
