@@ -174,8 +174,11 @@ def runModule(name: str, directories: SimpleQueue[str]) -> Counts:
     output = done.stdout.decode("utf-8", "replace")
     sys.stdout.write(output)
     sys.stdout.flush()
-    counts = verdict(output, done.returncode)
-    # One that was killed has said nothing of its tests.
+    return named(verdict(output, done.returncode), name)
+
+
+def named(counts: Counts, name: str) -> Counts:
+    """The same, with C{name} for failures without one."""
     return counts._replace(names=counts.names or (name,)) if counts.failed else counts
 
 
@@ -261,7 +264,9 @@ def main(names: list[str]) -> int:
     results = {}
     for name in names:
         print(f"--- {name}", flush=True)
-        results[name] = SUITES[name]() if name in SUITES else runTrial([name])
+        counts = SUITES[name]() if name in SUITES else runTrial([name])
+        # One that was killed has said nothing of its tests.
+        results[name] = named(counts, name)
     print()
     for name, counts in results.items():
         print(f"{name}: {counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped")

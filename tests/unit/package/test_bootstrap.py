@@ -41,7 +41,7 @@ class BootstrapTests(SynchronousTestCase):
                 if isinstance(each, type):
                     needed.update(getattr(each, "programs", ()))
         script = (ROOT / "tools" / "bootstrap.sh").read_text()
-        brought = set(re.findall(r"^ *(?:need|want) [\w.-]+ ([\w.-]+)$", script, re.MULTILINE))
+        brought = set(re.findall(r"^ *want [\w.-]+ ([\w.-]+)$", script, re.MULTILINE))
         brought |= ALWAYS | {"python3"}
         self.assertIn("wget", needed)
         self.assertEqual({BESIDE.get(each, each) for each in needed} - brought, set())
