@@ -11,12 +11,12 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
-from nanotun.linux.cgroups import cgroupMount
 from tests.e2e.case import Over4, Over6, TunnelCase
 from tests.e2e.lab.daemon import Daemon
 from tests.e2e.lab.process import PATIENCE, waitUntil
 from tests.e2e.lab.proxies import Dante, Microsocks
 from tests.e2e.lab.record import needRecord
+from tests.e2e.lab.systemd import cgroups
 from tests.e2e.lab.topology import IPV4, IPV6
 from tests.e2e.lab.udp import mirror
 
@@ -46,10 +46,10 @@ def cgroupRoot() -> Path:
 
     @raise SkipTest: there is none, or none where groups can be made.
     """
-    root = cgroupMount()
-    if not root or not os.access(root, os.W_OK):
+    root = cgroups()
+    if root is None:
         raise SkipTest("there are no control groups of version 2 that can be made")
-    return Path(root)
+    return root
 
 
 def tellPeer(connection: socket.socket) -> None:

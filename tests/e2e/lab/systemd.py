@@ -59,7 +59,7 @@ exec env -i container=lab PATH="$PATH" \
 _TARGET = "[Unit]\nDescription=The laboratory\nDefaultDependencies=no\n"
 
 
-def _cgroups() -> Path | None:
+def cgroups() -> Path | None:
     """The hierarchy of cgroups version 2, if we may make groups there."""
     root = cgroupMount()
     return Path(root) if root and os.access(root, os.W_OK) else None
@@ -69,7 +69,7 @@ def missing() -> str:
     """Why no systemd can run here; empty if one can."""
     if not os.path.exists(PROGRAM):
         return f"there is no {PROGRAM}"
-    if _cgroups() is None:
+    if cgroups() is None:
         return "there are no cgroups of version 2"
     if not re.search(r"\toverlay$", Path("/proc/filesystems").read_text(), re.M):
         return "the kernel has no overlay file system"
@@ -111,9 +111,9 @@ class Systemd:
         for folder in over.rglob("*/"):
             if folder.is_dir():
                 folder.chmod(0o755)
-        cgroups = _cgroups()
-        assert cgroups is not None
-        self._cgroup = cgroups / f"nanotun-lab-{os.getpid()}"
+        root = cgroups()
+        assert root is not None
+        self._cgroup = root / f"nanotun-lab-{os.getpid()}"
         self._cgroup.mkdir()
         # The first process of its cgroup, which its cgroup namespace then treats as the root.
         enter = f'echo $$ >{self._cgroup}/cgroup.procs && exec "$@"'
