@@ -46,6 +46,12 @@ class DoctorCase(LabCase):
         self.nameServer(IPV4.world)
         self.runDir = self.directory / "run"
         self.runDir.mkdir()
+        self._proxy = ""
+
+    def proxy(self) -> str:
+        """The proxy that works, which one test starts once."""
+        self._proxy = self._proxy or self.dante().url()
+        return self._proxy
 
     def examine(
         self,
@@ -66,7 +72,7 @@ class DoctorCase(LabCase):
             nanotun(),
             "doctor",
             "--json",
-            *("--proxy", proxy or self.dante().url(), "--dns", dns),
+            *("--proxy", proxy or self.proxy(), "--dns", dns),
             *("--run-dir", str(self.runDir), *options),
         ]
         if script:
@@ -103,7 +109,7 @@ class WellTests(DoctorCase):
         On a healthy machine nothing is found, including UDP and a target, and nothing
         changes.
         """
-        proxy = self.dante().url()
+        proxy = self.proxy()
         web = self.webServer()
         before = traces(self.lab.app)
         found = self.examine("--target", f"{IPV4.world}:{web.port}", proxy=proxy)
@@ -283,7 +289,7 @@ class ProxyTests(DoctorCase):
         A server that answers for its own names only passes if it is asked for one of them, and
         is found if it refuses or fails; with C{dnsVia: proxy} as well.
         """
-        proxy = self.dante().url()
+        proxy = self.proxy()
         rcodes = {b"host.lab": 0, b"none.lab": 3, b"broken.lab": 2}
 
         def answer(server: UDPServer, query: bytes, client: Address) -> None:
@@ -310,7 +316,7 @@ class ProxyTests(DoctorCase):
 
     def test_dnsVia(self) -> None:
         """With dnsVia: proxy the servers are asked through it; what forbids that is found."""
-        found = self.examine("--dns-via", "proxy", proxy=self.dante().url())
+        found = self.examine("--dns-via", "proxy", proxy=self.proxy())
         (dns,) = [each for each in found if each.check == "DNS"]
         self.assertEqual((dns.level, dns.text[-26:]), ("ok", "answers through the proxy."))
         server = Tinyproxy(self.lab.proxy, self.directory)
@@ -415,7 +421,7 @@ class NeighbourTests(DoctorCase):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         journal = self.runDir / "journal.json"
         journal.write_text(json.dumps({"boot": boot, "changes": []}))
-        proxy = self.dante().url()
+        proxy = self.proxy()
         self.assertFound(self.examine(proxy=proxy), "warn", "nanotun", "nanotun recover")
         journal.write_text(json.dumps({"boot": "another", "changes": []}))
         self.assertEqual(self.bad(self.examine(proxy=proxy)), [])
@@ -425,7 +431,7 @@ class NeighbourTests(DoctorCase):
         A daemon that has taken the default route is reported; after a kill, its remains are
         found.
         """
-        proxy = self.dante().url()
+        proxy = self.proxy()
         daemon = Daemon(
             self.lab.app,
             self.directory / "daemon",
@@ -444,7 +450,7 @@ class NeighbourTests(DoctorCase):
         """If neither nft nor iptables exists, which autoDefaultRoute needs, that is found."""
         hide = "touch none; for p in nft iptables; do f=$(command -v $p || true); "
         hide += '[ -z "$f" ] || mount --bind none $f; done'
-        proxy = self.dante().url()
+        proxy = self.proxy()
         found = self.examine("--auto-route", proxy=proxy, script=hide)
         self.assertFound(found, "fail", "nft, iptables", "neither", "nftables")
         self.assertFound(self.examine(proxy=proxy, script=hide), "info", "nft, iptables")
