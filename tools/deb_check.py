@@ -26,6 +26,7 @@ from pathlib import Path
 NOT_OURS = (
     *("dev", "proc", "sys", "tmp", "mnt", "root", "var/cache", "var/tmp"),
     *("var/lib/apt", "var/lib/dpkg", "var/lib/systemd/random-seed", "var/log/apt"),
+    *("etc/.updated", "var/.updated"),
     *(
         "var/log/journal",
         "var/log/wtmp",
