@@ -22,7 +22,7 @@ from tests.e2e.lab.daemon import (
     writeConfig,
 )
 from tests.e2e.lab.ordinary import needReadable
-from tests.e2e.lab.process import PATIENCE, Child, waitUntil
+from tests.e2e.lab.process import PATIENCE, Child, alive, waitUntil
 from tests.e2e.lab.topology import FAMILIES, IPV4, TUN_NAME
 
 #: Starts and stops in one test; a benchmark has more.
@@ -110,8 +110,7 @@ class StartTests(TunnelCase):
         self.assertIn(f"nanotun: nanotun runs as process {pid} since ", said)
         self.assertEqual((self.runDir / "nanotun.pid").read_text(), str(pid))
         self.stop()
-        stat = Path(f"/proc/{pid}/stat")
-        self.assertIn("Z" if stat.exists() else "", stat.read_text() if stat.exists() else "")
+        self.assertFalse(alive(pid))
         self.assertFalse(self.runDir.exists())
 
     def test_warnings(self) -> None:

@@ -82,7 +82,7 @@ def _files(daemon: Daemon) -> str:
     for name in os.listdir(f"/proc/{daemon.pid}/fd"):
         try:
             names.append(os.readlink(f"/proc/{daemon.pid}/fd/{name}"))
-        except FileNotFoundError:
+        except OSError:
             continue
     return "\n".join(sorted(names))
 

@@ -13,7 +13,7 @@ import psutil
 from nanotun.flow import Endpoint
 from tests.e2e.lab import badproxy, cell, udp
 from tests.e2e.lab.cell import Done, Terminal
-from tests.e2e.lab.process import PATIENCE, waitUntil
+from tests.e2e.lab.process import PATIENCE, alive, waitUntil
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
 from tests.e2e.run_case import NOWHERE, RunCase, callers
@@ -196,7 +196,7 @@ class TraceChecks(RunCase):
         )  # fmt: skip
         pid = int(running.line())
         running.send(signal.SIGKILL)
-        waitUntil(lambda: not cell.alive(pid), PATIENCE, "the command ends")
+        waitUntil(lambda: not alive(pid), PATIENCE, "the command ends")
         cell.waitForNobody(str(self.directory))
         self.assertEqual(cell.traces(self.lab.app), before)
         seen = (self.directory / "traces").read_text()
@@ -224,7 +224,7 @@ class TraceChecks(RunCase):
         done = running.done()
         self.assertEqual(done.status, 125)
         self.assertIn("nanotun: the process beside the command was killed", done.err)
-        self.assertFalse(cell.alive(pid))
+        self.assertFalse(alive(pid))
         cell.waitForNobody(str(self.directory))
         self.assertEqual(cell.traces(self.lab.app), before)
 
@@ -232,7 +232,7 @@ class TraceChecks(RunCase):
         """Processes that the command leaves behind end with it, and are named."""
         done = self.call("sh", "-c", "trap '' TERM; sleep 60 & echo $!")
         self.assertEqual(done.status, 0)
-        self.assertFalse(cell.alive(int(done.out)))
+        self.assertFalse(alive(int(done.out)))
         # The new process may not have executed sleep yet.
         named = rf"nanotun: the command left (sleep|sh) \(pid {int(done.out)}\), "
         self.assertRegex(done.err, named)

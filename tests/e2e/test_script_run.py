@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.e2e.case import engines
 from tests.e2e.lab import udp
 from tests.e2e.lab.cell import Done, Running
-from tests.e2e.lab.process import PATIENCE, waitUntil
+from tests.e2e.lab.process import PATIENCE, alive, waitUntil
 from tests.e2e.lab.script import Folder, example
 from tests.e2e.lab.tcpdump import Tcpdump
 from tests.e2e.lab.topology import FAMILIES, IPV4, IPV6
@@ -260,7 +260,7 @@ class TroubleTests(ScriptRunCase):
         running = self.running("def flow(flow): pass\n", proxy=dante.url())
         child = childOf(running.pid)
         os.kill(child, signal.SIGKILL)
-        waitUntil(lambda: self.ended(child), PATIENCE, "the script's process ends")
+        waitUntil(lambda: not alive(child), PATIENCE, "the script's process ends")
         line = f"curl -qs {IPV4.url(web.port, '/bytes/7')}; echo $?\n"
         done = running.done(line * 2)
         self.assertEqual(done.out, "7\n7\n")
@@ -271,13 +271,6 @@ class TroubleTests(ScriptRunCase):
         )
         self.assertEqual(dante.connects(), [])
 
-    def ended(self, pid: int) -> bool:
-        """Whether a process has ended, be it reaped or not."""
-        try:
-            return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
-        except FileNotFoundError:
-            return True
-
     def test_killedRules(self) -> None:
         """With scriptError: rules, the rules decide then."""
         web, proxy = self.webServer(), self.dante().url()
@@ -285,7 +278,7 @@ class TroubleTests(ScriptRunCase):
         running = self.running(text, "--script-error", "rules", proxy=proxy)
         child = childOf(running.pid)
         os.kill(child, signal.SIGKILL)
-        waitUntil(lambda: self.ended(child), PATIENCE, "the script's process ends")
+        waitUntil(lambda: not alive(child), PATIENCE, "the script's process ends")
         done = running.done(f"curl -qs {IPV4.url(web.port, '/bytes/7')} | wc -c\n")
         self.assertEqual(done.out.strip(), "7")
         self.assertIn("; the rules decide from now on (scriptError).", done.err)

@@ -220,12 +220,3 @@ def named(directory: str) -> list[int]:
             if os.readlink(f"/proc/{entry}/cwd") == directory:
                 found.append(int(entry))
     return found
-
-
-def alive(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"

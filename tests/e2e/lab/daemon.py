@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from tests.e2e.lab.namespace import Namespace
-from tests.e2e.lab.process import PATIENCE, PROJECT_ROOT, Child, LabError, waitUntil
+from tests.e2e.lab.process import PATIENCE, PROJECT_ROOT, Child, LabError, alive, waitUntil
 from tests.e2e.lab.topology import FAMILIES, TUN_NAME, Family
 
 START_SECONDS = 60.0
@@ -251,11 +251,7 @@ class BackgroundDaemon:
 
     def running(self) -> bool:
         """Whether the process exists and is no zombie."""
-        try:
-            state = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except FileNotFoundError:
-            return False
-        return state != "Z"
+        return alive(self.pid)
 
     def stop(self, number: int = signal.SIGTERM) -> float:
         """

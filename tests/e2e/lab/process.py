@@ -43,6 +43,16 @@ class LabError(Exception):
     """The laboratory itself does not work, so nothing was tested."""
 
 
+def alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    # One that ends meanwhile is missing at open(2), or at read(2).
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
 def waitUntil(condition: Callable[[], object], seconds: float, what: str) -> None:
     """
     Check C{condition} every few milliseconds until it is true.
