@@ -32,6 +32,9 @@ TRIAL = [sys.executable, "-m", "twisted.trial"]
 #: Has the directories that trial makes, and removes in the next run.  One for each user.
 DIRECTORY = f"_trial.{os.getuid()}"
 
+#: What go test says of one that has ended.
+RESULTS = ("pass", "fail", "skip")
+
 #: How many end-to-end modules run at a time.
 AT_A_TIME = 2
 
@@ -232,14 +235,20 @@ def runGo() -> Counts:
 
 
 def showGo(events: list[dict[str, str]]) -> None:
-    """Print one line for each package, and the whole output of tests that failed."""
+    """
+    Print one line for each package, and the whole output of tests that failed, or that ran when
+    their package ended.
+    """
     failed = {(e.get("Package"), e.get("Test")) for e in events if e["Action"] == "fail"}
+    ended = {(e.get("Package"), e.get("Test")) for e in events if e["Action"] in RESULTS}
+    begun = {(e.get("Package"), e.get("Test")) for e in events if e["Action"] == "run"}
+    failed |= begun - ended
     for event in events:
         key = (event.get("Package"), event.get("Test"))
         if event["Action"] in ("output", "build-output"):
             if key in failed or event["Action"] == "build-output":
                 sys.stdout.write(event.get("Output", ""))
-        elif event["Action"] in ("pass", "fail", "skip") and not event.get("Test"):
+        elif event["Action"] in RESULTS and not event.get("Test"):
             print(f"{event['Action']:<4} {event.get('Package')} {event.get('Elapsed', 0)}s")
 
 

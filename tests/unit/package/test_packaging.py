@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -20,7 +22,7 @@ from tests import ROOT
 sys.path.insert(0, str(ROOT / "tools"))
 
 import golang
-from run_tests import Counts, goCounts, trialCounts
+from run_tests import Counts, goCounts, showGo, trialCounts
 
 
 class TrialCountsTests(SynchronousTestCase):
@@ -59,6 +61,21 @@ class GoCountsTests(SynchronousTestCase):
             {"Action": "fail", "Package": "c"},
         ]
         self.assertEqual(goCounts(events), Counts(1, 2, 1, ("b.T3", "c")))
+
+    def test_crash(self) -> None:
+        """What the tests that ran had said is shown when their package ends with a crash."""
+        events = [
+            {"Action": "run", "Package": "a", "Test": "T1"},
+            {"Action": "output", "Package": "a", "Test": "T1", "Output": "quiet\n"},
+            {"Action": "pass", "Package": "a", "Test": "T1"},
+            {"Action": "run", "Package": "a", "Test": "T2"},
+            {"Action": "output", "Package": "a", "Test": "T2", "Output": "panic: no\n"},
+            {"Action": "output", "Package": "a", "Output": "FAIL a\n"},
+            {"Action": "fail", "Package": "a"},
+        ]
+        with redirect_stdout(StringIO()) as printed:
+            showGo(events)
+        self.assertEqual(printed.getvalue(), "panic: no\nFAIL a\nfail a 0s\n")
 
     def test_nothing(self) -> None:
         """A run without any test is a failure."""
