@@ -88,6 +88,7 @@ type Flow struct {
 	upDone      bool          // the app's FIN was passed on
 	downDone    bool          // the upstream's FIN was passed on
 	hungUp      bool          // nobody reads what goes up any more
+	failed      bool          // the loop has told of an error, which nothing has read yet
 	lost        unix.Errno    // why the upstream failed, or 0
 	emptied     bool          // it failed, and nothing is left in its socket
 	unsettled   int           // how many bytes the app has not acknowledged, once that matters
@@ -276,6 +277,9 @@ func (f *Flow) step(marks uint32) (dead bool) {
 	if marks&markAll != 0 {
 		f.readAll = true
 	}
+	if marks&markError != 0 {
+		f.failed = true
+	}
 	if marks&markRoom != 0 && f.upBlocked {
 		f.upBlocked = false
 		marks |= markUp
@@ -299,7 +303,7 @@ func (f *Flow) step(marks uint32) (dead bool) {
 		f.end(0)
 		return true
 	}
-	if errno := f.failure(marks); errno != 0 {
+	if errno := f.failure(); errno != 0 {
 		f.end(errno)
 		return true
 	}
@@ -337,7 +341,7 @@ func (f *Flow) settled() bool {
 
 // failure finds a reset by a side that nothing is read from at the moment or any
 // more, and which would not be noticed otherwise. It returns the app's.
-func (f *Flow) failure(marks uint32) unix.Errno {
+func (f *Flow) failure() unix.Errno {
 	if f.upDone || f.upBlocked || f.gone() {
 		state := f.Endpoint.EndpointState()
 		// It is also closed once both FINs are acknowledged, though bytes of the
@@ -346,7 +350,9 @@ func (f *Flow) failure(marks uint32) unix.Errno {
 			return unix.ECONNRESET
 		}
 	}
-	if marks&markError != 0 && f.lost == 0 && (f.downDone || f.downBlocked) {
+	// The loop tells once. Until then, reading what is left finds the error, or fills the endpoint.
+	if f.failed && f.lost == 0 && (f.downDone || f.downBlocked) {
+		f.failed = false
 		if errno, _ := unix.GetsockoptInt(f.fd, unix.SOL_SOCKET, unix.SO_ERROR); errno != 0 {
 			f.lose(unix.Errno(errno))
 		}

@@ -141,6 +141,7 @@ func (f *Flow) moveDown() unix.Errno {
 			n, errno := f.write(f.leftover)
 			f.leftover = f.leftover[n:]
 			if errno != 0 {
+				f.downBlocked = errno == unix.EAGAIN
 				return blocked(errno)
 			}
 			budget -= n

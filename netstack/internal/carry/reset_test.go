@@ -237,6 +237,23 @@ func TestSlowAppAfterReset(t *testing.T) {
 	}
 }
 
+// A reset that comes while nothing holds the flow up counts once the app does, though the loop
+// told of it before: a step that has moved enough leaves the rest, and the error, to the next.
+func TestResetBeforeTheAppIsFull(t *testing.T) {
+	f := newTCPFixture(t, time.Hour)
+	f.sendBody(t)
+	f.resets(t)
+	f.flow.step(markError)
+	if f.flow.lost != 0 {
+		t.Fatal("the error is read before the bytes that came first")
+	}
+	f.flow.downBlocked = true
+	f.flow.step(0)
+	if f.flow.lost != unix.ECONNRESET {
+		t.Fatalf("lost is %d", f.flow.lost)
+	}
+}
+
 // awaitSettling waits until the flow has seen the reset.
 func (f *fixture) awaitSettling(t *testing.T) {
 	t.Helper()
