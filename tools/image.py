@@ -169,7 +169,8 @@ def build(wheel: Path, machine: str) -> Path:
     run(
         [
             *(*buildah, "build", "--quiet", "--isolation", "chroot", "--format", "docker"),
-            *("--layers=false", "--timestamp", when, "--tag", tag),
+            # A network of its own would leave firewall rules and forwarding on this machine.
+            *("--network", "host", "--layers=false", "--timestamp", when, "--tag", tag),
             *("--build-arg", f"BASE={baseImage or 'scratch'}"),
             *("--build-arg", f"PACKAGES={' '.join(PACKAGES)}"),
             *("--label", f"org.opencontainers.image.version={version}", str(CONTEXT)),
