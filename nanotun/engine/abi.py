@@ -428,13 +428,14 @@ class NativeLibrary:
         @raise EngineError: it is missing, writable by others, or not loadable.
         """
         try:
-            others = othersMayWrite(path)
+            os.stat(path)
+            # Users who can write it could run code as root.
+            unsafe = os.geteuid() == 0 and othersMayWrite(path)
         except OSError:
             raise EngineError(
                 f"the native library {path} is not built; run `make build`."
             ) from None
-        # Users who can write it could run code as root.
-        if os.geteuid() == 0 and others:
+        if unsafe:
             raise EngineError(
                 f"the native library {path} can be written by others than its owner, so root "
                 f"does not load it; run `chmod go-w {path}`."

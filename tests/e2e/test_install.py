@@ -48,13 +48,13 @@ REAL = r"""
 set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$2"
-mkdir "$2/upper" "$2/work" "$2/root"
-mount -t overlay -o "lowerdir=/,upperdir=$2/upper,workdir=$2/work" overlay "$2/root"
-mount -t proc proc "$2/root/proc"
-mount --rbind /dev "$2/root/dev"
-mount -t tmpfs tmpfs "$2/root/run"
-mount -t tmpfs tmpfs "$2/root/tmp"
-chroot "$2/root" sh -ec 'cd "$1"
+mkdir "$2/upper" "$2/work" "$2/whole"
+mount -t overlay -o "lowerdir=/,upperdir=$2/upper,workdir=$2/work" overlay "$2/whole"
+mount -t proc proc "$2/whole/proc"
+mount --rbind /dev "$2/whole/dev"
+mount -t tmpfs tmpfs "$2/whole/run"
+mount -t tmpfs tmpfs "$2/whole/tmp"
+chroot "$2/whole" sh -ec 'cd "$1"
     tools/install.sh install "$2"
     update-rc.d nanotun defaults
     systemctl enable nanotun
